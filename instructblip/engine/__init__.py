@@ -1,0 +1,27 @@
+"""The engine: submit(Request) → stream of Delta."""
+
+from instructblip.engine.base import (
+    Delta,
+    Engine,
+    FinishReason,
+    ModelCard,
+    PastTurn,
+    Phase,
+    Request,
+    SamplingParams,
+    Statistics,
+    Stream,
+)
+
+__all__ = [
+    "Delta",
+    "Engine",
+    "FinishReason",
+    "ModelCard",
+    "PastTurn",
+    "Phase",
+    "Request",
+    "SamplingParams",
+    "Statistics",
+    "Stream",
+]
