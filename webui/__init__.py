@@ -1,0 +1,1 @@
+"""The page and its server. Nothing in here imports torch; the engine is handed in."""
