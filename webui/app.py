@@ -1,0 +1,161 @@
+"""Blocks: what is on the page, and which event goes where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from instructblip.engine.base import Engine, ModelCard
+from webui import render, sampling
+from webui.components import PictureBox, QuestionBox
+from webui.examples import load_examples
+from webui.handlers import Handlers, Parts, View
+from webui.runs import Runs
+from webui.store import Store
+from webui.theme import translations
+
+# Every button in our HTML carries data-act; page.js decides what the browser does itself.
+_DELEGATE = "element.addEventListener('click', (event) => window.page.act(event, trigger));"
+
+
+def build_page(
+    engine: Engine,
+    store: Store,
+    runs: Runs,
+    owner_of: Callable[[Any], str],
+    owned_upload: Callable[[str, str], bytes],
+) -> gr.Blocks:
+    """The whole page. ``server.create_app`` mounts it with ``theme.page_look()``."""
+    card = engine.card
+    with gr.Blocks(title="InstructBLIP", fill_width=True, analytics_enabled=False) as page:
+        view = gr.State(View())
+        boot = gr.Textbox(visible=False)
+        t = translations()
+        with gr.Sidebar(open=False, width=300):
+            new_chat = gr.Button(t("ui_new_chat"), variant="primary", elem_id="new-chat")
+            search = gr.Textbox(
+                label=t("ui_search"),
+                placeholder=_i18n(t("ui_search_hint")),
+                container=False,
+                elem_id="search",
+            )
+            chats = _html("chats")
+            panel, reset = _panel(card, t)
+        with gr.Row(elem_id="main", equal_height=False):
+            with gr.Column(scale=7, elem_id="talk"):
+                header = _html("header", render.header(card, "en"))
+                with gr.Column(elem_id="log"):
+                    history = _html("history")
+                    live = _html("live")
+                notice = _html("notice")
+                strip = _html("strip")
+                box = QuestionBox(
+                    label=t("ui_box"), placeholder=_i18n(t("ui_box_hint")), show_label=False, container=False,
+                    file_types=["image"], file_count="multiple", sources=["upload"], max_lines=8,
+                    max_plain_text_length=100_000, autofocus=False, elem_id="box",
+                )  # fmt: skip
+            with gr.Column(scale=3, elem_id="side"):
+                picture = PictureBox(
+                    label=t("ui_picture"), sources=["upload", "webcam", "clipboard"], type="filepath",
+                    height=300, interactive=True, buttons=["fullscreen"], elem_id="picture",
+                )  # fmt: skip
+                scene = gr.Button(t("ui_new_scene"), visible=card.scenes, elem_id="scene")
+                about = _html("about", render.about(card, "en"))
+
+        parts = Parts(header, history, live, notice, strip, box, picture, about, chats, panel)
+        handlers = Handlers(engine, store, runs, parts, load_examples(), owner_of, owned_upload)
+        _wire(page, handlers, parts, view, boot, search, new_chat, scene, reset, card)
+    return page
+
+
+def _panel(card: ModelCard, t: gr.I18n) -> tuple[tuple[Any, ...], gr.Button]:
+    """The answer settings. Free numbers, so that a wrong one can be explained."""
+    values = dict(zip(sampling.FIELDS, sampling.defaults(card), strict=True))
+    fields: list[Any] = []
+    with gr.Accordion(t("ui_settings"), open=False, elem_id="settings"):
+        for name in sampling.FIELDS:
+            common: dict[str, Any] = {
+                "label": t(f"ui_{name}"), "info": t(f"ui_{name}_info"), "value": values[name],
+                "elem_id": f"set-{name}", "interactive": True,
+            }  # fmt: skip
+            if name == "layout":
+                fields.append(gr.Dropdown(choices=list(card.layouts), **common))
+            elif name in ("seed", "stop"):
+                fields.append(gr.Textbox(lines=2 if name == "stop" else 1, **common))
+            else:
+                fields.append(gr.Number(**common))
+        reset = gr.Button(t("ui_reset"), size="sm")
+    return tuple(fields), reset
+
+
+def _wire(
+    page: gr.Blocks,
+    handlers: Handlers,
+    parts: Parts,
+    view: gr.State,
+    boot: gr.Textbox,
+    search: gr.Textbox,
+    new_chat: gr.Button,
+    scene: gr.Button,
+    reset: gr.Button,
+    card: ModelCard,
+) -> None:
+    panel = list(parts.panel)
+    talk = [
+        parts.history,
+        parts.live,
+        parts.notice,
+        parts.strip,
+        parts.box,
+        parts.picture,
+        parts.chats,
+    ]
+    # Cheap events skip Gradio's queue: waiting happens in our own line, with a place.
+    cheap: dict[str, Any] = {
+        "queue": False, "show_progress": "hidden", "api_visibility": "private",
+        "trigger_mode": "multiple",
+    }  # fmt: skip
+    follow: dict[str, Any] = {
+        "fn": handlers.attach, "inputs": [view], "outputs": talk, "show_progress": "hidden",
+        "api_visibility": "private", "concurrency_limit": None,
+    }  # fmt: skip
+    page.load(
+        handlers.load,
+        [boot, view],
+        [*talk, parts.header, parts.about, *panel],
+        js="(_, view) => [window.page.boot(), view]",
+        **cheap,
+    ).then(**follow)
+    parts.box.submit(handlers.send, [parts.box, view, *panel], talk, **cheap).then(**follow)
+    parts.box.stop(handlers.stop, [view], None, **cheap)
+    for html in (parts.header, parts.history, parts.strip, parts.about, parts.chats):
+        html.click(handlers.act, [view, *panel], talk, **cheap).then(**follow)
+    parts.picture.input(handlers.take_picture, [parts.picture, view], talk, **cheap)
+    scene.click(handlers.scene, [view], talk, **cheap)
+    new_chat.click(
+        None,
+        None,
+        None,
+        js="() => document.querySelector('.top [data-act=new]').click()",
+        queue=False,
+    )
+    search.input(
+        handlers.search, [search, view], [parts.chats], **cheap | {"trigger_mode": "always_last"}
+    )
+    keep = "(...values) => { window.page.keepSampling(...values); return []; }"
+    for component in panel:
+        component.change(None, panel, None, js=keep, queue=False, show_progress="hidden")
+    reset.click(lambda: sampling.defaults(card), None, panel, **cheap)
+
+
+def _html(name: str, value: str = "") -> gr.HTML:
+    return gr.HTML(
+        value, elem_id=name, js_on_load=_DELEGATE, apply_default_css=False, padding=False
+    )
+
+
+def _i18n(data: Any) -> Any:
+    """Placeholders are typed as text; Gradio translates them like labels all the same."""
+    return data

@@ -1,0 +1,400 @@
+"""Events of the page. Each returns the parts to change; an error becomes a notice, never a lost text.
+
+The server holds the truth: a :class:`View` says which chat and turn this tab shows, ids that come
+from the browser are looked up under the asker's owner id, and an answer belongs to its Run, to
+which :meth:`Handlers.attach` only attaches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from instructblip.engine.base import Engine
+from instructblip.errors import InstructBlipError, UnknownTurn
+from webui import render, sampling
+from webui.examples import Example
+from webui.i18n import error_text, language_of, text
+from webui.runs import Runs
+from webui.store import Store, Turn
+
+log = logging.getLogger(__name__)
+Changes = dict[Any, Any]
+
+
+@dataclass
+class View:
+    """What one tab shows. Lives in ``gr.State``, by reference; a new tab or a reload has a new one."""
+
+    chat_id: str | None = None
+    leaf_id: str | None = None
+    picture_id: str | None = None  # for the next question
+    search: str = ""
+    epoch: int = 0  # grows when the tab turns to something else; an older attachment then ends
+    sending: bool = False
+
+
+@dataclass(frozen=True)
+class Who:
+    """The asker: whose data, in which language."""
+
+    owner: str
+    language: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components that handlers change."""
+
+    header: Any
+    history: Any
+    live: Any
+    notice: Any
+    strip: Any
+    box: Any
+    picture: Any
+    about: Any
+    chats: Any
+    panel: tuple[Any, ...] = field(default=())
+
+
+class Handlers:
+    """The page's behaviour, bound to the backend and to the components."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        runs: Runs,
+        parts: Parts,
+        examples: list[Example],
+        owner_of: Callable[[Any], str],
+        owned_upload: Callable[[str, str], bytes],
+    ) -> None:
+        self.engine, self.store, self.runs = engine, store, runs
+        self.parts, self.examples = parts, examples
+        self._owner_of, self._owned_upload = owner_of, owned_upload
+
+    # --- opening -----------------------------------------------------------------------------------
+
+    async def load(self, boot: str, view: View, request: gr.Request) -> Changes:
+        """A page opens: show the chat of its address, else the owner's last one."""
+        who = self._who(request)
+        wanted = _boot(boot)
+        changes: Changes = {}
+        notice = ""
+        try:
+            if wanted["chat"] not in ("", "new"):
+                self._open(view, who, wanted["chat"])
+            elif not wanted["chat"] and (chats := self.store.chats(who.owner)):
+                self._open(view, who, chats[0].id)
+        except UnknownTurn:
+            notice = text(who.language, "hint_chat_gone")
+        kept = sampling.restored(wanted["sampling"], self.engine.card)
+        values = kept or sampling.defaults(self.engine.card)
+        changes.update(zip(self.parts.panel, values, strict=True))
+        changes.update(self._show(view, who))
+        changes[self.parts.notice] = render.notice(notice)
+        changes[self.parts.header] = render.header(self.engine.card, who.language)
+        changes[self.parts.about] = render.about(self.engine.card, who.language)
+        if wanted["draft"]:
+            changes[self.parts.box] = {"text": wanted["draft"], "files": []}
+        return changes
+
+    async def search(self, words: str, view: View, request: gr.Request) -> Changes:
+        """The search field of the chat list."""
+        view.search = words or ""
+        return {self.parts.chats: self._chats(view, self._who(request))}
+
+    # --- asking ------------------------------------------------------------------------------------
+
+    async def send(self, box: Any, view: View, request: gr.Request, *panel: Any) -> Changes:
+        """The send button or Enter."""
+        who = self._who(request)
+        words = str((box or {}).get("text") or "").strip()
+        files = list((box or {}).get("files") or [])
+        if view.sending or self._running(view):
+            return self._hint(who, "hint_running")
+        view.sending = True
+        changes: Changes = {}
+        try:
+            several = ""
+            if files:
+                view.picture_id = await self._take_upload(who, files[-1])
+                changes.update(self._picture(view, who))
+                changes[self.parts.box] = {"text": words, "files": []}
+                if len(files) > 1:
+                    name = Path(files[-1]).name
+                    several = text(
+                        who.language, "hint_several_pictures", count=len(files), name=name
+                    )
+            if not words:
+                return changes | self._hint(who, "hint_empty_picture" if files else "hint_empty")
+            if view.picture_id is None:
+                return changes | self._hint(who, "hint_no_picture")
+            settings = sampling.parse(panel, self.engine.card, who.language)
+            await self._ask(view, who, view.leaf_id, words, view.picture_id, settings)
+            changes[self.parts.box] = {"text": "", "files": []}
+            return changes | self._show(view, who, picture=False) | self._say(several)
+        except Exception as error:
+            return changes | self._failed(who, error)
+        finally:
+            view.sending = False
+
+    async def act(
+        self, event: gr.EventData, request: gr.Request, view: View, *panel: Any
+    ) -> Changes:
+        """A button in the page's own HTML: ``{act, id, text}``, nothing of it trusted."""
+        who = self._who(request)
+        data = event._data if isinstance(event._data, dict) else {}
+        name, wanted, words = (str(data.get(key) or "") for key in ("act", "id", "text"))
+        try:
+            if name in ("retry", "edit", "example", "undo", "version") and self._running(view):
+                return self._hint(who, "hint_running_elsewhere")
+            if name in ("retry", "edit", "example"):
+                return await self._act_asking(name, wanted, words, view, who, panel)
+            return await self._act_moving(name, wanted, words, view, who)
+        except Exception as error:
+            return self._failed(who, error)
+
+    async def _act_asking(
+        self, name: str, wanted: str, words: str, view: View, who: Who, panel: tuple[Any, ...]
+    ) -> Changes:
+        settings = sampling.parse(panel, self.engine.card, who.language)
+        note = ""
+        if name == "example":
+            example = self.examples[int(wanted)] if wanted.isdecimal() else self.examples[0]
+            question = words if words in example.questions else example.questions[0]
+            view.picture_id = await asyncio.to_thread(
+                self.store.add_picture, who.owner, example.data, example.path.name
+            )
+            await self._ask(view, who, view.leaf_id, question, view.picture_id, settings)
+        else:
+            turn = self._turn_here(view, who, wanted)
+            question = turn.question
+            if name == "retry":
+                settings, sampled = sampling.for_retry(settings)
+                if sampled:
+                    note = text(
+                        who.language, "retry_sampled", temperature=settings.sampling.temperature
+                    )
+            else:
+                question = words.strip()
+                if not question:
+                    return self._hint(who, "hint_empty")
+            await self._ask(view, who, turn.parent_id, question, turn.picture_id, settings)
+        return self._show(view, who) | self._say(note)
+
+    async def _act_moving(
+        self, name: str, wanted: str, words: str, view: View, who: Who
+    ) -> Changes:
+        changes: Changes = {}
+        if name == "undo":
+            turn = self._turn_here(view, who, wanted)
+            self.store.set_leaf(who.owner, turn.chat_id, turn.parent_id)
+            self._move(view, turn.chat_id, turn.parent_id)
+            changes[self.parts.box] = {"text": turn.question, "files": []}
+        elif name == "version":
+            turn = self._turn_here(view, who, wanted)
+            self.store.set_leaf(who.owner, turn.chat_id, turn.id, descend=True)
+            self._open(view, who, turn.chat_id)
+        elif name == "open":
+            self._open(view, who, wanted)
+        elif name == "new":
+            self._move(view, None, None)
+            view.picture_id = None
+        elif name == "rename":
+            self.store.rename_chat(who.owner, wanted, words)
+        elif name == "delete":
+            self._delete(view, who, wanted)
+        elif name == "scene":
+            view.picture_id = await asyncio.to_thread(self._new_scene, who)
+            return self._picture(view, who) | self._say("")
+        else:
+            return {}
+        return changes | self._show(view, who) | self._say("")
+
+    async def stop(self, view: View) -> None:
+        """The stop button: within one unit of work of the engine."""
+        if run := self._running(view):
+            run.stop()
+
+    async def attach(self, view: View, request: gr.Request) -> AsyncIterator[Changes]:
+        """Follow the answer of the turn that the tab shows, until it ends or the tab moves on."""
+        who = self._who(request)
+        run = self._running(view)
+        if run is None:
+            yield self._idle()
+            return
+        epoch = view.epoch
+        turn = self.store.turn(who.owner, run.turn_id)
+        before = self.store.turn(who.owner, turn.parent_id).picture_id if turn.parent_id else ""
+        shown = ""
+        async for snapshot in run.attach():
+            if view.epoch != epoch:
+                return
+            html = render.running(turn, before, snapshot, who.language)
+            if html != shown and snapshot.finish is None:
+                yield {self.parts.live: html}
+            elif snapshot.finish is None:  # nothing new: only to notice that the page is gone
+                yield {self.parts.live: gr.skip()}
+            shown = html
+        if view.epoch == epoch:
+            yield self._show(view, who, picture=False) | self._idle()
+
+    # --- pictures ----------------------------------------------------------------------------------
+
+    async def take_picture(self, path: str | None, view: View, request: gr.Request) -> Changes:
+        """A picture was dropped, pasted, chosen or photographed in the picture box."""
+        who = self._who(request)
+        try:
+            view.picture_id = await self._take_upload(who, path) if path else None
+            return self._picture(view, who) | self._say("")
+        except Exception as error:
+            return self._picture(view, who) | self._failed(who, error)
+
+    async def scene(self, view: View, request: gr.Request) -> Changes:
+        """The button "New scene"."""
+        return await self._act_moving("scene", "", "", view, self._who(request))
+
+    def _new_scene(self, who: Who) -> str:
+        from instructblip.scenes import compose
+
+        out = io.BytesIO()
+        compose(secrets.randbelow(2**31)).image.save(out, "PNG")
+        return self.store.add_picture(who.owner, out.getvalue(), "scene.png")
+
+    async def _take_upload(self, who: Who, path: str) -> str:
+        def work() -> str:
+            data = self._owned_upload(who.owner, path)
+            return self.store.add_picture(who.owner, data, Path(path).name)
+
+        return await asyncio.to_thread(work)
+
+    # --- inside ------------------------------------------------------------------------------------
+
+    async def _ask(
+        self,
+        view: View,
+        who: Who,
+        parent_id: str | None,
+        question: str,
+        picture_id: str,
+        settings: sampling.Settings,
+    ) -> None:
+        chat_id = view.chat_id or self.store.new_chat(who.owner).id
+        self.runs.admit(who.owner, chat_id)
+        leaf = self.store.chat(who.owner, chat_id).leaf_id
+        asked = {"sampling": sampling.as_dict(settings.sampling), "layout": settings.layout}
+        turn = self.store.add_turn(who.owner, chat_id, parent_id, question, picture_id, asked)
+        try:
+            await self.runs.start(
+                who.owner, turn, sampling=settings.sampling, layout=settings.layout
+            )
+        except BaseException:
+            # Runs.start has taken the turn back; show again what was shown.
+            self.store.set_leaf(who.owner, chat_id, leaf)
+            raise
+        self._move(view, chat_id, turn.id)
+
+    def _move(self, view: View, chat_id: str | None, leaf_id: str | None) -> None:
+        view.chat_id, view.leaf_id = chat_id, leaf_id
+        view.epoch += 1
+
+    def _open(self, view: View, who: Who, chat_id: str) -> None:
+        chat = self.store.chat(who.owner, chat_id)
+        self._move(view, chat.id, chat.leaf_id)
+        if chat.leaf_id:
+            view.picture_id = self.store.turn(who.owner, chat.leaf_id).picture_id
+
+    def _delete(self, view: View, who: Who, chat_id: str) -> None:
+        for run in self.runs.running(who.owner):
+            if run.chat_id == chat_id:
+                run.stop()
+        self.store.delete_chat(who.owner, chat_id)
+        if view.chat_id == chat_id:
+            self._move(view, None, None)
+            view.picture_id = None
+
+    def _turn_here(self, view: View, who: Who, turn_id: str) -> Turn:
+        turn = self.store.turn(who.owner, turn_id)
+        if turn.chat_id != view.chat_id:
+            raise UnknownTurn("That turn is of another chat. Reload the page.")
+        return turn
+
+    def _running(self, view: View) -> Any:
+        return self.runs.find(view.leaf_id) if view.leaf_id else None
+
+    def _who(self, request: gr.Request) -> Who:
+        return Who(self._owner_of(request), language_of(request))
+
+    def _show(self, view: View, who: Who, *, picture: bool = True) -> Changes:
+        """The whole conversation of this tab, and the list of chats."""
+        card, language = self.engine.card, who.language
+        chat = self.store.chat(who.owner, view.chat_id) if view.chat_id else None
+        turns = self.store.path_to(who.owner, view.leaf_id) if chat and view.leaf_id else []
+        run = self._running(view)
+        live = ""
+        if run is not None and turns:
+            before = turns[-2].picture_id if len(turns) > 1 else ""
+            live = render.running(turns[-1], before, run.snapshot, language)
+            turns = turns[:-1]
+        if turns or live:
+            versions = {
+                turn.id: [other.id for other in self.store.siblings(who.owner, turn.id)]
+                for turn in turns
+            }
+            shown = render.history(turns, versions, card, language, chat=chat)
+        else:
+            shown = render.welcome(card, self.examples, language)
+        changes: Changes = {
+            self.parts.history: shown,
+            self.parts.live: live,
+            self.parts.chats: self._chats(view, who),
+        }
+        if run is not None:
+            changes[self.parts.box] = gr.update(submit_btn=False, stop_btn=True)
+        return (changes | self._picture(view, who)) if picture else changes
+
+    def _picture(self, view: View, who: Who) -> Changes:
+        return {
+            self.parts.picture: view.picture_id,
+            self.parts.strip: render.strip(view.picture_id, self.engine.card, who.language),
+        }
+
+    def _chats(self, view: View, who: Who) -> str:
+        chats = self.store.chats(who.owner, view.search)
+        return render.chat_list(chats, view.chat_id, view.search, who.language)
+
+    def _idle(self) -> Changes:
+        return {self.parts.box: gr.update(submit_btn=True, stop_btn=False)}
+
+    def _say(self, message: str) -> Changes:
+        return {self.parts.notice: render.notice(message)}
+
+    def _hint(self, who: Who, key: str) -> Changes:
+        return self._say(text(who.language, key))
+
+    def _failed(self, who: Who, error: Exception) -> Changes:
+        if not isinstance(error, InstructBlipError):
+            log.error("an event of the page failed", exc_info=error)
+        return {self.parts.notice: render.notice(error_text(who.language, error), "error")}
+
+
+def _boot(boot: str) -> dict[str, str]:
+    """What the browser says at the start: chat of the address, draft, kept settings."""
+    try:
+        given = json.loads(boot or "{}")
+    except ValueError:
+        given = {}
+    given = given if isinstance(given, dict) else {}
+    return {key: str(given.get(key) or "")[:100_000] for key in ("chat", "draft", "sampling")}

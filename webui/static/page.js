@@ -1,0 +1,211 @@
+// Loaded in <head>, before Gradio's own scripts. No framework, no request of its own.
+(() => {
+  const TEXT = /*TEXT*/ {};
+  const cookie = (name) => (document.cookie.match(`(?:^|; )${name}=([^;]*)`) || [])[1];
+  const base = location.pathname.replace(/[^/]*$/, "");
+
+  // --- language: Gradio follows navigator.language, the server follows the cookie --------------
+  let lang = cookie("lang");
+  if (!TEXT[lang]) lang = (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en";
+  const keepLanguage = (value) => {
+    document.cookie = `lang=${value}; path=${base}; max-age=31536000; SameSite=Lax`;
+  };
+  keepLanguage(lang);
+  const locale = lang === "zh" ? "zh-CN" : "en";
+  Object.defineProperty(navigator, "language", { get: () => locale, configurable: true });
+  Object.defineProperty(navigator, "languages", { get: () => [locale], configurable: true });
+  document.documentElement.lang = locale;
+  const say = (key) => (TEXT[lang] || TEXT.en || {})[key] || key;
+
+  // --- light and dark: the system's, until the switch is used ----------------------------------
+  const stored = (box, key) => { try { return box.getItem(key); } catch { return null; } };
+  const store = (box, key, value) => { try { box.setItem(key, value); } catch { /* private mode */ } };
+  let theme = stored(localStorage, "theme");
+  const applyTheme = () => {
+    if (!theme || !document.body) return;
+    const dark = theme === "dark";
+    if (document.body.classList.contains("dark") !== dark) document.body.classList.toggle("dark", dark);
+  };
+
+  // --- what survives a reload: the draft in this tab, the answer settings in this browser ------
+  const textarea = () => document.querySelector("#box textarea");
+  addEventListener("pagehide", () => {
+    const area = textarea();
+    if (area) store(sessionStorage, "draft", area.value);
+  });
+  const boot = () => JSON.stringify({
+    chat: new URLSearchParams(location.search).get("chat") || "",
+    draft: stored(sessionStorage, "draft") || "",
+    sampling: stored(localStorage, "sampling") || "",
+  });
+  const keepSampling = (...values) => { store(localStorage, "sampling", JSON.stringify(values)); };
+
+  const setDraft = (value) => {
+    const area = textarea();
+    if (!area) return;
+    area.value = value;
+    area.dispatchEvent(new Event("input", { bubbles: true }));
+    area.focus();
+  };
+
+  // --- buttons in our own HTML -------------------------------------------------------------------
+  const copy = async (button) => {
+    const words = button.closest(".answer").querySelector(".words").innerText;
+    try {
+      await navigator.clipboard.writeText(words);
+    } catch { // plain http beyond localhost has no clipboard API
+      const area = Object.assign(document.createElement("textarea"), { value: words });
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+    button.classList.add("done");
+    button.title = say("copied");
+    setTimeout(() => { button.classList.remove("done"); button.title = say("copy"); }, 1500);
+  };
+
+  const edit = (button, trigger) => {
+    const turn = button.closest(".turn");
+    const bubble = turn.querySelector(".question .bubble");
+    if (turn.querySelector(".editor")) return;
+    const words = bubble.querySelector(".words");
+    const editor = document.createElement("form");
+    editor.className = "editor";
+    const area = document.createElement("textarea");
+    area.value = words.innerText;
+    area.setAttribute("aria-label", say("edit_label"));
+    const make = (kind, label) => Object.assign(document.createElement("button"),
+      { type: kind === "word primary" ? "submit" : "button", className: kind, textContent: label });
+    const save = make("word primary", say("edit_save"));
+    const cancel = make("word", say("edit_cancel"));
+    const close = () => { editor.remove(); words.hidden = false; button.focus(); };
+    cancel.onclick = close;
+    area.onkeydown = (event) => {
+      if (event.key === "Escape") close();
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+        event.preventDefault();
+        editor.requestSubmit();
+      }
+    };
+    editor.onsubmit = (event) => {
+      event.preventDefault();
+      trigger("click", { act: "edit", id: button.dataset.id, text: area.value });
+      close();
+    };
+    editor.append(area, cancel, save);
+    words.hidden = true;
+    bubble.append(editor);
+    area.focus();
+  };
+
+  const switchTheme = () => {
+    theme = document.body.classList.contains("dark") ? "light" : "dark";
+    store(localStorage, "theme", theme);
+    applyTheme();
+  };
+  const switchLanguage = () => { keepLanguage(lang === "zh" ? "en" : "zh"); location.reload(); };
+  const narrow = () => matchMedia("(max-width: 768px)").matches;
+  const closeMenu = () => {
+    if (narrow()) document.querySelector(".sidebar.open .toggle-button")?.click();
+  };
+
+  const act = (event, trigger) => {
+    const button = event.target.closest("[data-act]");
+    if (!button) return;
+    const { act: name, id = "", text = "", ask = "" } = button.dataset;
+    if (name === "open" && (event.ctrlKey || event.metaKey || event.shiftKey)) return; // a new tab
+    event.preventDefault();
+    if (name === "copy") return void copy(button);
+    if (name === "edit") return void edit(button, trigger);
+    if (name === "theme") return void switchTheme();
+    if (name === "language") return void switchLanguage();
+    if (name === "ask") return void setDraft(text);
+    if (name === "delete" && !confirm(ask)) return;
+    if (name === "rename") {
+      const title = prompt(say("rename_ask"), text);
+      if (!title || !title.trim()) return;
+      return void trigger("click", { act: name, id, text: title });
+    }
+    if (name === "open" || name === "new") closeMenu();
+    trigger("click", { act: name, id, text });
+  };
+
+  // --- names for Gradio's own buttons, which come without or in English ------------------------
+  const NAMES = [
+    ["#box .submit-button", "send"], ["#box .stop-button", "stop"], ["#box .upload-button", "attach"],
+    ["#box .delete-button", "remove_file"], ["#picture button[aria-label='Capture from camera']", "camera"],
+    ["#picture button[aria-label='Upload file']", "upload"],
+    ["#picture button[aria-label='Paste from clipboard']", "paste"],
+    ["#picture button[aria-label='Remove Image']", "clear_picture"],
+    [".sidebar.open .toggle-button", "menu_close"], [".sidebar:not(.open) .toggle-button", "menu_open"],
+  ];
+  const nameThings = () => {
+    for (const [selector, key] of NAMES) {
+      for (const element of document.querySelectorAll(selector)) {
+        if (element.dataset.named === lang + key) continue;
+        element.dataset.named = lang + key;
+        element.setAttribute("aria-label", say(key));
+        element.title = say(key);
+      }
+    }
+    for (const image of document.querySelectorAll("#picture img:not([alt]), #picture img[alt='']")) {
+      image.alt = say("next_picture");
+    }
+    for (const input of document.querySelectorAll("input[type=file]:not([aria-label])")) {
+      input.setAttribute("aria-label", say("upload"));
+    }
+    const area = textarea();
+    if (area && !area.getAttribute("aria-label")) area.setAttribute("aria-label", say("box"));
+    const log = document.querySelector("#log");
+    if (log && !log.getAttribute("role")) {
+      log.setAttribute("role", "log");
+      log.setAttribute("aria-live", "polite");
+      log.setAttribute("aria-label", say("log"));
+      log.tabIndex = 0;
+      followBottom(log);
+    }
+  };
+
+  // --- the log stays at its end unless somebody has scrolled up ----------------------------------
+  const followBottom = (log) => {
+    let stuck = true;
+    let chat = "";
+    log.addEventListener("scroll", () => {
+      stuck = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+    }, { passive: true });
+    const settle = () => {
+      const turns = log.querySelector(".turns");
+      const now = turns?.dataset.chat || "";
+      if (turns && now !== chat) { chat = now; stuck = true; showChat(now, turns.dataset.title || ""); }
+      if (log.querySelector(".turn.live") && !log.dataset.busy) stuck = true; // a question just sent
+      log.dataset.busy = log.querySelector(".turn.live") ? "1" : "";
+      if (stuck) log.scrollTop = log.querySelector(".welcome") ? 0 : log.scrollHeight;
+    };
+    new MutationObserver(settle).observe(log, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["data-chat"] });
+    log.addEventListener("load", settle, true); // pictures
+    settle();
+  };
+  const showChat = (id, title) => {
+    const address = new URL(location.href);
+    const before = address.searchParams.get("chat") || "";
+    if (id) address.searchParams.set("chat", id); else address.searchParams.set("chat", "new");
+    if (before !== address.searchParams.get("chat")) history.replaceState(history.state, "", address);
+    document.title = title ? `${title} – ${say("title")}` : say("title");
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    applyTheme();
+    new MutationObserver(applyTheme).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    let waiting = false;
+    const later = () => {
+      if (waiting) return;
+      waiting = true;
+      setTimeout(() => { waiting = false; nameThings(); }, 60);
+    };
+    new MutationObserver(later).observe(document.body, { childList: true, subtree: true, attributes: true, attributeFilter: ["class", "aria-label"] });
+    nameThings();
+  });
+
+  window.page = { act, boot, keepSampling };
+})();

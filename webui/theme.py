@@ -1,0 +1,76 @@
+"""The look: Gradio theme, style sheet, script, and what the mount must be told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from webui.i18n import LANGUAGES, messages
+
+_STATIC = Path(__file__).parent / "static"
+# Installed fonts only: nothing is fetched. The CJK names cover Windows, macOS, Linux, Android.
+FONTS = (
+    "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "PingFang SC",
+    "Hiragino Sans GB", "Microsoft YaHei", "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC",
+    "sans-serif",
+)  # fmt: skip
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
+# What page.js says itself.
+_SCRIPT_KEYS = (
+    "title", "log", "copy", "copied", "edit_save", "edit_cancel", "edit_label", "rename_ask", "send",
+    "stop", "attach", "remove_file", "camera", "upload", "paste", "clear_picture", "next_picture",
+    "menu_open", "menu_close",
+)  # fmt: skip
+
+
+def theme() -> gr.themes.Base:
+    """A quiet theme with one accent colour."""
+    return gr.themes.Base(
+        primary_hue="indigo", neutral_hue="slate", radius_size="lg", font=FONTS, font_mono=MONO
+    ).set(
+        body_background_fill="*background_fill_primary",
+        block_border_width="1px",
+        block_shadow="none",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_text_color="white",
+    )
+
+
+def script() -> str:
+    """``page.js`` with its messages in both languages, as an inline script element."""
+    table = {
+        language: {key: messages(language)[key] for key in _SCRIPT_KEYS}
+        | {"box": messages(language)["ui_box"]}
+        for language in LANGUAGES
+    }
+    # "<" is escaped so that no message can end the script element.
+    inserted = json.dumps(table, ensure_ascii=False).replace("<", "\\u003c")
+    source = (_STATIC / "page.js").read_text("utf-8").replace("/*TEXT*/ {}", inserted)
+    return f'<meta name="viewport" content="width=device-width, initial-scale=1"><script>{source}</script>'
+
+
+def translations() -> gr.I18n:
+    """The ``ui_`` messages for the browser; zh also under the names that browsers send."""
+    tables = {
+        language: {k: v for k, v in messages(language).items() if k.startswith("ui_")}
+        for language in LANGUAGES
+    }
+    return gr.I18n(
+        en=tables["en"], zh=tables["zh"], **{"zh-CN": tables["zh"], "zh-TW": tables["zh"]}
+    )
+
+
+def page_look() -> dict[str, Any]:
+    """Keyword arguments for ``gr.mount_gradio_app`` that belong to the look of the page."""
+    return {
+        "theme": theme(),
+        "css_paths": [_STATIC / "page.css"],
+        "head": script(),
+        "i18n": translations(),
+        "footer_links": [],
+        "run_history": False,
+    }
