@@ -35,7 +35,7 @@ class ImageSegment:
     qformer_text: str
     length: int
 
-    def keys(self) -> Iterator[Hashable]:
+    def positions(self) -> Iterator[Hashable]:
         """One key a position: equal keys mean equal keys-and-values, given equal ones before."""
         for position in range(self.length):
             yield (self.picture_id, self.qformer_text, position)
@@ -51,7 +51,7 @@ class TextSegment:
     def length(self) -> int:
         return len(self.ids)
 
-    def keys(self) -> Iterator[Hashable]:
+    def positions(self) -> Iterator[Hashable]:
         """The ids themselves."""
         yield from self.ids
 
@@ -72,7 +72,7 @@ class Prompt:
 
     def keys(self) -> list[Hashable]:
         """One hashable a position, for finding the longest common prefix."""
-        return [key for segment in self.segments for key in segment.keys()]
+        return [key for segment in self.segments for key in segment.positions()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,47 @@
+"""The language model's tokenizer, as LAVIS's slow one reads text.
+
+SentencePiece is called directly: transformers' fast tokenizer differs from it on leading spaces
+and after ``</s>``, and a typed ``</s>`` must stay text instead of becoming a control token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from instructblip.conversation import Vocabulary
+from instructblip.errors import CheckpointError
+
+
+class Tokenizer:
+    """Text ↔ ids. LAVIS sets bos = eos = unk = ``</s>`` (blip2_vicuna_instruct.py)."""
+
+    def __init__(self, model_file: Path) -> None:
+        try:
+            data = model_file.read_bytes()
+            self._model = sentencepiece.SentencePieceProcessor(model_proto=data)
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{model_file} is not a SentencePiece model ({error}). Copy tokenizer.model from "
+                "the Vicuna (or LLaMA) folder.",
+                code="tokenizer",
+                name=str(model_file),
+            ) from error
+        self.start_id = self.end_id = int(self._model.eos_id())
+        self.size = int(self._model.vocab_size())
+        self.fingerprint = hashlib.sha256(data).hexdigest()[:16]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids without special tokens."""
+        return list(self._model.encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; control tokens and ids beyond the vocabulary are left out."""
+        return str(self._model.decode([i for i in ids if 0 < i < self.size and i != self.end_id]))
+
+    def vocabulary(self) -> Vocabulary:
+        """What prompting needs."""
+        return Vocabulary(self.encode, self.start_id, self.end_id, self.fingerprint)

@@ -1,0 +1,81 @@
+"""The device: which one, its dtype, its memory, and what its errors mean."""
+
+from __future__ import annotations
+
+import torch
+
+from instructblip.errors import DeviceError, OutOfMemory
+
+# Above this many parameters a CPU runs in bf16: half the bytes to read for each token.
+BF16_ON_CPU_ABOVE = 1_000_000_000
+# Below this many parameters a second thread costs more than it brings.
+ONE_THREAD_BELOW = 50_000_000
+
+
+def choose_device(wish: str = "auto") -> torch.device:
+    """``auto`` prefers npu, then cuda, mps, cpu.
+
+    Raises:
+        DeviceError: the wished device is not here.
+    """
+    if wish == "auto":
+        return torch.device(next(k for k in ("npu", "cuda", "mps", "cpu") if _present(k)))
+    kind = wish.partition(":")[0]
+    if kind not in ("npu", "cuda", "mps", "cpu"):
+        raise DeviceError(f"device = {wish!r} is not known: use auto, npu, cuda, mps or cpu.")
+    if not _present(kind):
+        raise DeviceError(
+            f"device = {wish!r} was asked for, but this torch finds none. "
+            "Use --device auto, or install the driver and the torch build for it.",
+            code="device_absent",
+            name=wish,
+        )
+    return torch.device(wish)
+
+
+def _present(kind: str) -> bool:
+    if kind == "cpu":
+        return True
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    module = getattr(torch, kind, None)
+    return module is not None and bool(module.is_available())
+
+
+def choose_dtype(wish: str, device: torch.device, parameters: int) -> torch.dtype:
+    """``auto``: fp32 for small models on a CPU, bf16 for large ones, half precision on devices."""
+    if wish != "auto":
+        try:
+            return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[wish]
+        except KeyError:
+            raise DeviceError(
+                f"dtype = {wish!r} is not known: use auto, fp32, bf16 or fp16."
+            ) from None
+    if device.type == "cpu":
+        return torch.bfloat16 if parameters > BF16_ON_CPU_ABOVE else torch.float32
+    return torch.float16
+
+
+def set_threads(device: torch.device, parameters: int) -> None:
+    """A small model on a CPU is fastest on one thread; a large one keeps torch's choice."""
+    if device.type == "cpu" and parameters < ONE_THREAD_BELOW:
+        torch.set_num_threads(1)
+
+
+def as_device_error(error: BaseException) -> DeviceError | None:
+    """The typed error for a torch run-time failure, or None if it is something else."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(
+        error
+    ):
+        return OutOfMemory(
+            "The device has no memory left for this request. Start a new chat, ask again later, "
+            "or lower max_new_tokens.",
+        )
+    return None
+
+
+def release_memory(device: torch.device) -> None:
+    """Give cached blocks back to the device after an out-of-memory error."""
+    module = getattr(torch, device.type, None)
+    if device.type != "cpu" and hasattr(module, "empty_cache"):
+        module.empty_cache()
