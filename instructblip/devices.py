@@ -77,5 +77,5 @@ def as_device_error(error: BaseException) -> DeviceError | None:
 def release_memory(device: torch.device) -> None:
     """Give cached blocks back to the device after an out-of-memory error."""
     module = getattr(torch, device.type, None)
-    if device.type != "cpu" and hasattr(module, "empty_cache"):
+    if device.type != "cpu" and module is not None:
         module.empty_cache()

@@ -1,0 +1,68 @@
+"""The answer to one request as it comes: written by the engine's thread, read by any thread or loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from instructblip.engine.base import Delta
+
+
+class LocalStream:
+    """A buffer of Deltas with one reader, synchronous or asynchronous."""
+
+    def __init__(self, request_id: str, on_cancel: Callable[[], None] = lambda: None) -> None:
+        self.request_id = request_id
+        self.cancelled = threading.Event()
+        self._on_cancel = on_cancel
+        self._deltas: deque[Delta] = deque()
+        self._changed = threading.Condition()
+        self._wake: Callable[[], None] | None = None
+
+    def cancel(self) -> None:
+        """Ask the engine to stop within one unit of work."""
+        if not self.cancelled.is_set():
+            self.cancelled.set()
+            self._on_cancel()
+
+    def put(self, delta: Delta) -> None:
+        """Called by the engine."""
+        with self._changed:
+            self._deltas.append(delta)
+            self._changed.notify_all()
+            if self._wake is not None:
+                self._wake()
+
+    def __iter__(self) -> Iterator[Delta]:
+        while True:
+            with self._changed:
+                while not self._deltas:
+                    self._changed.wait()
+                delta = self._deltas.popleft()
+            yield delta
+            if delta.finish is not None:
+                return
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            # A closed loop means that the reader is gone; the engine goes on regardless.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(arrived.set)
+
+        with self._changed:
+            self._wake = wake
+        while True:
+            with self._changed:
+                arrived.clear()
+                batch = list(self._deltas)
+                self._deltas.clear()
+            for delta in batch:
+                yield delta
+                if delta.finish is not None:
+                    return
+            if not batch:
+                await arrived.wait()
