@@ -434,7 +434,9 @@ def _unknown(kind: str, wanted: str) -> UnknownTurn:
 
 
 def _chat(row: sqlite3.Row) -> Chat:
-    return Chat(**{key: row[key] for key in ("id", "owner", "title", "leaf_id", "created", "updated")})
+    return Chat(
+        **{key: row[key] for key in ("id", "owner", "title", "leaf_id", "created", "updated")}
+    )
 
 
 def _turn(row: sqlite3.Row) -> Turn:

@@ -1,0 +1,180 @@
+"""Who is here: the signed owner cookie, and how much one owner may have running."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from instructblip.errors import BadRequest, Busy, InstructBlipError
+
+COOKIE = "instructblip_owner"
+COOKIE_AGE = 400 * 24 * 3600  # the longest that browsers keep
+LOGIN_AGE = 30 * 24 * 3600
+_KEY_BYTES = 32
+_VALUE = re.compile(r"([av])1\.([0-9a-f]{1,400})\.([0-9]{1,12})\.([0-9a-f]{64})\Z")
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who sent a request; ``owner`` is the key of everything stored."""
+
+    owner: str
+    login: str | None = None  # the login's name, when logins are on
+
+
+class Signer:
+    """Makes and reads owner cookies. The key lives in the data folder, readable by us only."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def new_visitor(self) -> Visitor:
+        """A visitor without a login, seen for the first time."""
+        return Visitor("a-" + secrets.token_hex(16))
+
+    def visitor_of_login(self, name: str) -> Visitor:
+        """The visitor behind a login; the same on every device."""
+        return Visitor("u-" + name, name)
+
+    def cookie(self, visitor: Visitor, password: str = "") -> str:
+        """The cookie's value. A login's cookie dies with its password."""
+        if visitor.login is None:
+            kind, name = "a", visitor.owner[2:]
+        else:
+            kind, name = "v", visitor.login.encode().hex()
+        issued = str(int(time.time()))
+        return f"{kind}1.{name}.{issued}.{self._sign(kind, name, issued, password)}"
+
+    def read(self, value: str, logins: dict[str, str]) -> Visitor | None:
+        """Who a cookie says it is, or None when forged, too old, or of the wrong kind."""
+        match = _VALUE.match(value)
+        if match is None:
+            return None
+        kind, name, issued, signature = match.groups()
+        login = _unhex(name) if kind == "v" else None
+        if (login is None) is bool(logins) or (login is not None and login not in logins):
+            return None
+        password = logins[login] if login is not None else ""
+        if not hmac.compare_digest(signature, self._sign(kind, name, issued, password)):
+            return None
+        age = time.time() - int(issued)
+        if age > (LOGIN_AGE if login is not None else COOKIE_AGE):
+            return None
+        return self.visitor_of_login(login) if login is not None else Visitor("a-" + name)
+
+    def _sign(self, kind: str, name: str, issued: str, password: str) -> str:
+        secret = hashlib.sha256(password.encode()).hexdigest() if password else ""
+        message = "\0".join((kind, name, issued, secret)).encode()
+        return hmac.new(self._key, message, hashlib.sha256).hexdigest()
+
+
+def load_key(folder: Path) -> bytes:
+    """The signing key of this data folder, made on first use with mode 0600.
+
+    Raises:
+        InstructBlipError: it cannot be read or made.
+    """
+    path = folder / "cookie.key"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            temporary = folder / f".cookie.key.{secrets.token_hex(4)}"
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(secrets.token_bytes(_KEY_BYTES))
+            try:
+                os.link(temporary, path)  # never replaces a key another process just made
+            except FileExistsError:
+                pass
+            finally:
+                temporary.unlink()
+        key = path.read_bytes()
+    except OSError as error:
+        raise InstructBlipError(
+            f"Cannot read or write {path}: {error.strerror}. Give the server a writable folder "
+            "with --data FOLDER.",
+            code="store_unwritable",
+            path=str(path),
+        ) from error
+    if len(key) != _KEY_BYTES:
+        raise InstructBlipError(
+            f"{path} is damaged ({len(key)} bytes instead of {_KEY_BYTES}). Delete it; visitors "
+            "without a login then start with an empty list of chats.",
+            code="key_damaged",
+            path=str(path),
+        )
+    return key
+
+
+def owner_of(request: Any) -> str:
+    """The owner behind a request: Starlette's, or Gradio's wrapper of it.
+
+    The server's guard has read and checked the cookie; this only hands on what it found.
+
+    Raises:
+        BadRequest: the request did not come through the server (``no_owner``).
+    """
+    inner = getattr(request, "request", None) or request
+    visitor = getattr(inner, "scope", {}).get("instructblip.visitor")
+    if not isinstance(visitor, Visitor):
+        raise BadRequest(
+            "This request has no owner: it did not come through the server. Reload the page.",
+            code="no_owner",
+        )
+    return visitor.owner
+
+
+class Admission:
+    """At most one running answer in a chat and ``per_owner`` for an owner."""
+
+    def __init__(self, per_owner: int = 4) -> None:
+        self.per_owner = per_owner
+        self._lock = threading.Lock()
+        self._running: dict[str, tuple[str, str]] = {}  # turn id -> (owner, chat id)
+
+    def check(self, owner: str, chat_id: str) -> None:
+        """Raise :class:`Busy` when an answer of this owner in this chat may not start now."""
+        with self._lock:
+            self._check(owner, chat_id)
+
+    def enter(self, owner: str, chat_id: str, turn_id: str) -> None:
+        """Check, and count the answer as running until :meth:`leave`."""
+        with self._lock:
+            self._check(owner, chat_id)
+            self._running[turn_id] = (owner, chat_id)
+
+    def leave(self, turn_id: str) -> None:
+        """The answer has ended."""
+        with self._lock:
+            self._running.pop(turn_id, None)
+
+    def _check(self, owner: str, chat_id: str) -> None:
+        mine = [chat for who, chat in self._running.values() if who == owner]
+        if chat_id in mine:
+            raise Busy(
+                "This chat is still answering. Wait for the end, or press Stop first.",
+                code="busy_chat",
+            )
+        if len(mine) >= self.per_owner:
+            raise Busy(
+                f"{len(mine)} answers of yours are running or waiting; at most {self.per_owner} "
+                "may. Wait for one to end, or stop one.",
+                code="busy_owner",
+                running=len(mine),
+                limit=self.per_owner,
+            )
+
+
+def _unhex(text: str) -> str | None:
+    try:
+        return bytes.fromhex(text).decode()
+    except ValueError:
+        return None
