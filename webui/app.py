@@ -141,7 +141,7 @@ def _wire(
         js="() => document.querySelector('.top [data-act=new]').click()",
         queue=False,
     )
-    search.input(
+    search.change(
         handlers.search, [search, view], [parts.chats], **cheap | {"trigger_mode": "always_last"}
     )
     keep = "(...values) => { window.page.keepSampling(...values); return []; }"

@@ -7,35 +7,50 @@ pictures into a folder that anyone with the path can read. Here a path comes in 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
+from gradio import component_meta
 from gradio.data_classes import ImageData
 
 
-class PictureBox(gr.Image):
-    """In: the uploaded file's path. Out: a picture id."""
-
-    is_template = True  # rendered by gr.Image's own front end
-
-    def preprocess(self, payload: ImageData | None) -> str | None:
-        """The path as the browser names it; not trusted."""
-        return payload.path if payload is not None else None
-
-    def postprocess(self, value: str | None) -> Any:
-        """The address of a stored picture. Without Gradio's mark it is not copied anywhere."""
-        if not value:
-            return None
-        return ImageData(path=value, url=f"pictures/{value}", orig_name="picture.png", meta={})
+@contextmanager
+def _no_stub_files() -> Iterator[None]:
+    """Gradio writes a ``.pyi`` beside every module that defines a component; not into this package."""
+    write = component_meta.create_or_modify_pyi
+    component_meta.create_or_modify_pyi = lambda *_: None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        component_meta.create_or_modify_pyi = write
 
 
-class QuestionBox(gr.MultimodalTextbox):
-    """Text and files; whether a file is a picture is found out by opening it."""
+with _no_stub_files():
 
-    is_template = True
+    class PictureBox(gr.Image):
+        """In: the uploaded file's path. Out: a picture id."""
 
-    def preprocess(self, payload: Any) -> Any:
-        """Text and paths, of any type."""
-        if payload is None:
-            return None
-        return {"text": payload.text, "files": [file.path for file in payload.files]}
+        is_template = True  # rendered by gr.Image's own front end
+
+        def preprocess(self, payload: ImageData | None) -> str | None:
+            """The path as the browser names it; not trusted."""
+            return payload.path if payload is not None else None
+
+        def postprocess(self, value: str | None) -> Any:
+            """The address of a stored picture. Without Gradio's mark it is not copied anywhere."""
+            if not value:
+                return None
+            return ImageData(path=value, url=f"pictures/{value}", orig_name="picture.png", meta={})
+
+    class QuestionBox(gr.MultimodalTextbox):
+        """Text and files; whether a file is a picture is found out by opening it."""
+
+        is_template = True
+
+        def preprocess(self, payload: Any) -> Any:
+            """Text and paths, of any type."""
+            if payload is None:
+                return None
+            return {"text": payload.text, "files": [file.path for file in payload.files]}

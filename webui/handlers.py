@@ -41,6 +41,8 @@ class View:
     search: str = ""
     epoch: int = 0  # grows when the tab turns to something else; an older attachment then ends
     sending: bool = False
+    live_id: str | None = None  # the turn that the tab shows as being answered
+    told_to_wait: bool = False  # the notice says so; it goes when the answer ends
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,7 @@ class Handlers:
         changes[self.parts.notice] = render.notice(notice)
         changes[self.parts.header] = render.header(self.engine.card, who.language)
         changes[self.parts.about] = render.about(self.engine.card, who.language)
-        if wanted["draft"]:
-            changes[self.parts.box] = {"text": wanted["draft"], "files": []}
-        return changes
+        return changes | self._box(view, wanted["draft"] or None)
 
     async def search(self, words: str, view: View, request: gr.Request) -> Changes:
         """The search field of the chat list."""
@@ -123,6 +123,7 @@ class Handlers:
         words = str((box or {}).get("text") or "").strip()
         files = list((box or {}).get("files") or [])
         if view.sending or self._running(view):
+            view.told_to_wait = True
             return self._hint(who, "hint_running")
         view.sending = True
         changes: Changes = {}
@@ -143,7 +144,7 @@ class Handlers:
                 return changes | self._hint(who, "hint_no_picture")
             settings = sampling.parse(panel, self.engine.card, who.language)
             await self._ask(view, who, view.leaf_id, words, view.picture_id, settings)
-            changes[self.parts.box] = {"text": "", "files": []}
+            changes.update(self._box(view, ""))
             return changes | self._show(view, who, picture=False) | self._say(several)
         except Exception as error:
             return changes | self._failed(who, error)
@@ -159,6 +160,7 @@ class Handlers:
         name, wanted, words = (str(data.get(key) or "") for key in ("act", "id", "text"))
         try:
             if name in ("retry", "edit", "example", "undo", "version") and self._running(view):
+                view.told_to_wait = True
                 return self._hint(who, "hint_running_elsewhere")
             if name in ("retry", "edit", "example"):
                 return await self._act_asking(name, wanted, words, view, who, panel)
@@ -192,17 +194,17 @@ class Handlers:
                 if not question:
                     return self._hint(who, "hint_empty")
             await self._ask(view, who, turn.parent_id, question, turn.picture_id, settings)
-        return self._show(view, who) | self._say(note)
+        return self._show(view, who) | self._box(view) | self._say(note)
 
     async def _act_moving(
         self, name: str, wanted: str, words: str, view: View, who: Who
     ) -> Changes:
-        changes: Changes = {}
+        draft: str | None = None
         if name == "undo":
             turn = self._turn_here(view, who, wanted)
             self.store.set_leaf(who.owner, turn.chat_id, turn.parent_id)
             self._move(view, turn.chat_id, turn.parent_id)
-            changes[self.parts.box] = {"text": turn.question, "files": []}
+            draft = turn.question
         elif name == "version":
             turn = self._turn_here(view, who, wanted)
             self.store.set_leaf(who.owner, turn.chat_id, turn.id, descend=True)
@@ -221,7 +223,7 @@ class Handlers:
             return self._picture(view, who) | self._say("")
         else:
             return {}
-        return changes | self._show(view, who) | self._say("")
+        return self._show(view, who) | self._box(view, draft) | self._say("")
 
     async def stop(self, view: View) -> None:
         """The stop button: within one unit of work of the engine."""
@@ -233,7 +235,8 @@ class Handlers:
         who = self._who(request)
         run = self._running(view)
         if run is None:
-            yield self._idle()
+            # It may have ended between the event that started it and this one.
+            yield (self._show(view, who, picture=False) if view.live_id else {}) | self._box(view)
             return
         epoch = view.epoch
         turn = self.store.turn(who.owner, run.turn_id)
@@ -241,6 +244,8 @@ class Handlers:
         shown = ""
         async for snapshot in run.attach():
             if view.epoch != epoch:
+                # Gradio repeats a generator's last output at its end: let that change nothing.
+                yield {self.parts.live: gr.skip()}
                 return
             html = render.running(turn, before, snapshot, who.language)
             if html != shown and snapshot.finish is None:
@@ -249,7 +254,9 @@ class Handlers:
                 yield {self.parts.live: gr.skip()}
             shown = html
         if view.epoch == epoch:
-            yield self._show(view, who, picture=False) | self._idle()
+            said = self._say("") if view.told_to_wait else {}
+            view.told_to_wait = False
+            yield self._show(view, who, picture=False) | self._box(view) | said
 
     # --- pictures ----------------------------------------------------------------------------------
 
@@ -344,6 +351,7 @@ class Handlers:
         turns = self.store.path_to(who.owner, view.leaf_id) if chat and view.leaf_id else []
         run = self._running(view)
         live = ""
+        view.live_id = view.leaf_id if run is not None else None
         if run is not None and turns:
             before = turns[-2].picture_id if len(turns) > 1 else ""
             live = render.running(turns[-1], before, run.snapshot, language)
@@ -361,8 +369,6 @@ class Handlers:
             self.parts.live: live,
             self.parts.chats: self._chats(view, who),
         }
-        if run is not None:
-            changes[self.parts.box] = gr.update(submit_btn=False, stop_btn=True)
         return (changes | self._picture(view, who)) if picture else changes
 
     def _picture(self, view: View, who: Who) -> Changes:
@@ -375,8 +381,13 @@ class Handlers:
         chats = self.store.chats(who.owner, view.search)
         return render.chat_list(chats, view.chat_id, view.search, who.language)
 
-    def _idle(self) -> Changes:
-        return {self.parts.box: gr.update(submit_btn=True, stop_btn=False)}
+    def _box(self, view: View, value: str | None = None) -> Changes:
+        """Send or Stop, and the text where it is to change."""
+        runs = self._running(view) is not None
+        update: dict[str, Any] = {"submit_btn": not runs, "stop_btn": runs}
+        if value is not None:
+            update["value"] = {"text": value, "files": []}
+        return {self.parts.box: gr.update(**update)}
 
     def _say(self, message: str) -> Changes:
         return {self.parts.notice: render.notice(message)}

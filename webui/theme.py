@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,17 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_text_color="white",
+        # Gradio's own grey has a contrast of 2.6 on white; this has 4.8.
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        block_label_text_color="*neutral_500",
+        block_info_text_color="*neutral_500",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
     )
 
 
+@cache
 def script() -> str:
     """``page.js`` with its messages in both languages, as an inline script element."""
     table = {
@@ -50,7 +59,7 @@ def script() -> str:
     # "<" is escaped so that no message can end the script element.
     inserted = json.dumps(table, ensure_ascii=False).replace("<", "\\u003c")
     source = (_STATIC / "page.js").read_text("utf-8").replace("/*TEXT*/ {}", inserted)
-    return f'<meta name="viewport" content="width=device-width, initial-scale=1"><script>{source}</script>'
+    return f"<script>{source}</script>"
 
 
 def translations() -> gr.I18n:
@@ -69,8 +78,52 @@ def page_look() -> dict[str, Any]:
     return {
         "theme": theme(),
         "css_paths": [_STATIC / "page.css"],
-        "head": script(),
         "i18n": translations(),
         "footer_links": [],
         "run_history": False,
     }
+
+
+class EarlyScript:
+    """ASGI middleware: puts ``page.js`` first into the page's ``<head>``.
+
+    Gradio inserts its own ``head`` only after it has chosen the language and drawn the theme, too
+    late for a script that decides both.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Rewrite HTML answers to GET; everything else passes untouched."""
+        if scope["type"] != "http" or scope["method"] != "GET":
+            await self.app(scope, receive, send)
+            return
+        start: dict[str, Any] | None = None
+        body = b""
+
+        async def rewrite(message: dict[str, Any]) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start" and _is_html(message):
+                start = message
+            elif start is None:
+                await send(message)
+            else:
+                body += message.get("body", b"")
+                if not message.get("more_body", False):
+                    body = body.replace(b"<head>", b"<head>" + script().encode(), 1)
+                    headers = [h for h in start["headers"] if h[0].lower() != b"content-length"]
+                    headers.append((b"content-length", str(len(body)).encode()))
+                    await send({**start, "headers": headers})
+                    await send({"type": "http.response.body", "body": body})
+
+        await self.app(scope, receive, rewrite)
+
+
+def _is_html(message: dict[str, Any]) -> bool:
+    """Whole pages only; a compressed body cannot be rewritten."""
+    headers = {key.lower(): value for key, value in message.get("headers", [])}
+    return (
+        headers.get(b"content-type", b"").startswith(b"text/html")
+        and b"content-encoding" not in headers
+    )

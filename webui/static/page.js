@@ -131,6 +131,29 @@
     trigger("click", { act: name, id, text });
   };
 
+  // --- a picture dropped or pasted anywhere on the page goes to the picture box -----------------
+  const hand = (files) => {
+    // Several at once go to the question box, where each can be seen and removed.
+    const where = files.length > 1 ? "#box" : "#picture";
+    const input = document.querySelector(`${where} input[type=file]`);
+    if (!input) return;
+    const transfer = new DataTransfer();
+    for (const file of files) transfer.items.add(file);
+    input.files = transfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  const ours = (event) => !event.target.closest?.("#box, #picture");
+  addEventListener("dragover", (event) => { if (ours(event)) event.preventDefault(); });
+  addEventListener("drop", (event) => {
+    if (!ours(event)) return;
+    event.preventDefault(); // else the browser would leave the page for the file
+    if (event.dataTransfer.files.length) hand([...event.dataTransfer.files]);
+  });
+  addEventListener("paste", (event) => {
+    const files = [...(event.clipboardData?.files || [])];
+    if (files.length && ours(event)) hand(files);
+  });
+
   // --- names for Gradio's own buttons, which come without or in English ------------------------
   const NAMES = [
     ["#box .submit-button", "send"], ["#box .stop-button", "stop"], ["#box .upload-button", "attach"],
@@ -170,7 +193,7 @@
   // --- the log stays at its end unless somebody has scrolled up ----------------------------------
   const followBottom = (log) => {
     let stuck = true;
-    let chat = "";
+    let chat = null;
     log.addEventListener("scroll", () => {
       stuck = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
     }, { passive: true });
@@ -194,7 +217,7 @@
     document.title = title ? `${title} – ${say("title")}` : say("title");
   };
 
-  document.addEventListener("DOMContentLoaded", () => {
+  const start = () => {
     applyTheme();
     new MutationObserver(applyTheme).observe(document.body, { attributes: true, attributeFilter: ["class"] });
     let waiting = false;
@@ -205,7 +228,8 @@
     };
     new MutationObserver(later).observe(document.body, { childList: true, subtree: true, attributes: true, attributeFilter: ["class", "aria-label"] });
     nameThings();
-  });
+  };
+  if (document.body) start(); else document.addEventListener("DOMContentLoaded", start);
 
   window.page = { act, boot, keepSampling };
 })();

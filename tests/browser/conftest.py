@@ -1,0 +1,73 @@
+"""One browser for the folder, one server a module, one context (cookies of its own) a test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from driver import Server, Talk, slow_server
+from playwright.sync_api import Browser, sync_playwright
+
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --use-fake-ui-for-media-stream "
+    "--use-fake-device-for-media-stream"
+).split()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here drives a real Chromium."""
+    for item in items:
+        if "tests/browser" in item.path.as_posix():
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium of this machine."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server on the slow engine; modules that need another override this."""
+    running = slow_server(tmp_path_factory.mktemp("web") / "data").start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def tabs(browser: Browser, server: Server) -> Iterator[Callable[..., Talk]]:
+    """Make tabs; ``tabs()`` shares one set of cookies, ``tabs(fresh=True)`` is another person.
+
+    At the end no tab may have had a console error, an exception or a request to an outside host.
+    """
+    contexts: list[Any] = []
+    opened: list[Talk] = []
+
+    def make(fresh: bool = False, url: str | None = None, **options: Any) -> Talk:
+        if fresh or not contexts or options:
+            settings = {"viewport": {"width": 1280, "height": 800}, "locale": "en-US", **options}
+            contexts.append(browser.new_context(**settings))
+        opened.append(Talk(contexts[-1], url or server.url))
+        return opened[-1]
+
+    yield make
+    problems = [problem for talk in opened for problem in talk.problems]
+    for context in contexts:
+        context.close()
+    assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def talk(tabs: Callable[..., Talk]) -> Talk:
+    """One open page."""
+    return tabs().open("?chat=new")
