@@ -19,9 +19,9 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from instructblip.checkpoints.properties import QFORMER_TURNS, Properties, check_layout
 from instructblip.engine.base import PastTurn, Request
 from instructblip.errors import PromptTooLong, UnknownTurn
+from instructblip.properties import QFORMER_TURNS, Properties, check_layout
 
 # After an overflow the context is cut to this share, so that the next turns fit without a rebuild.
 TRIM_TO = 0.6

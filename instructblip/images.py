@@ -19,7 +19,7 @@ from instructblip.errors import PictureError
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000  # 64 megapixels: above any phone, far below a decompression bomb
 MAX_SIDE = 2048  # what is kept; the model itself sees far fewer pixels
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # MPO opens as JPEG
 # CLIP's statistics, as LAVIS's BlipImageBaseProcessor uses them (lavis/processors/blip_processors.py).
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

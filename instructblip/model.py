@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from instructblip.checkpoints.properties import Properties
 from instructblip.images import CLIP_MEAN, CLIP_STD
+from instructblip.properties import Properties
 
 
 @dataclass(frozen=True, slots=True)

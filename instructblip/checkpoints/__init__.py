@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
-from instructblip.checkpoints.properties import (
+from instructblip.checkpoints.tokenizer import Tokenizer
+from instructblip.devices import choose_device, choose_dtype, set_threads
+from instructblip.errors import CheckpointError
+from instructblip.model import InstructBlip
+from instructblip.properties import (
     FILE_NAME,
     Properties,
     official_properties,
     read_properties,
 )
-from instructblip.checkpoints.tokenizer import Tokenizer
-from instructblip.devices import choose_device, choose_dtype, set_threads
-from instructblip.errors import CheckpointError
-from instructblip.model import InstructBlip
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "embedded"
 ARCHITECTURE = "InstructBlipForConditionalGeneration"
@@ -84,14 +85,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _load_weights(folder: Path, config: dict[str, Any], device: torch.device, dtype: str) -> Any:
     from transformers import InstructBlipForConditionalGeneration
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
     size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
     chosen = choose_dtype(dtype, device, size // 2)
     try:
         weights, report = InstructBlipForConditionalGeneration.from_pretrained(
             folder, dtype=chosen, local_files_only=True, output_loading_info=True
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"The weights in {folder} cannot be loaded: {error}", name=str(folder)
         ) from error

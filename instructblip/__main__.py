@@ -1,0 +1,7 @@
+"""``python -m instructblip``."""
+
+import sys
+
+from instructblip.cli import main
+
+sys.exit(main())

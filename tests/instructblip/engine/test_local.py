@@ -1,0 +1,288 @@
+"""The engine over a tiny model: answers, reuse, stopping, waiting, failing."""
+
+import asyncio
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from instructblip.engine.base import Delta, FinishReason, PastTurn, Phase, Request, SamplingParams
+from instructblip.engine.local import LocalEngine
+from instructblip.errors import Busy, EngineStopped, InstructBlipError, PromptTooLong, UnknownTurn
+from instructblip.model import InstructBlip
+from tests.tiny import picture
+
+Make = Callable[..., LocalEngine]
+SHORT = SamplingParams(max_new_tokens=12)
+
+
+def ask(
+    engine: LocalEngine, question: str, *history: PastTurn, layout: str = "append", **kwargs: object
+) -> list[Delta]:
+    picture_id = str(kwargs.pop("picture_id", "p"))
+    if not engine.has_picture(picture_id):
+        engine.register_picture(picture_id, picture())
+    sampling = kwargs.pop("sampling", SHORT)
+    request = Request("r", question, picture_id, history, sampling, layout=layout, **kwargs)
+    return list(engine.submit(request))
+
+
+def turn(question: str, last: Delta, picture_id: str = "p") -> PastTurn:
+    return PastTurn("t", question, picture_id, last.answer_ids, "", last.qformer_text)
+
+
+def slow(model: InstructBlip, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = model.forward
+
+    def wait(*args: object) -> torch.Tensor:
+        time.sleep(seconds)
+        return forward(*args)
+
+    monkeypatch.setattr(model, "forward", wait)
+
+
+def test_greedy_tokens_equal_transformers_generate(tiny_model, new_engine: Make) -> None:
+    """transformers' own generate over the same embeddings is the reference."""
+    from instructblip.images import open_upright
+
+    last = ask(new_engine(), "what is in the picture")[-1]
+    m = tiny_model
+    tokens = m.query(m.encode_image(open_upright(picture())), "what is in the picture")
+    embeds = torch.cat([tokens, m.embed([2, *m.tokenizer.encode("what is in the picture")])])
+    reference = m.weights.language_model.generate(
+        inputs_embeds=embeds[None], max_new_tokens=12, do_sample=False, pad_token_id=0,
+        suppress_tokens=list(range(m.tokenizer.size, m.text_config.vocab_size)),
+    )[0]  # fmt: skip
+    assert list(last.answer_ids) == reference.tolist()
+
+
+@pytest.mark.parametrize("layout", ["keep", "append", "refresh"])
+def test_cached_turns_answer_as_from_scratch(layout: str, new_engine: Make) -> None:
+    warm, history, reused = new_engine(), [], []
+    for question in ("what is it", "where is the red cat", "how many dogs"):
+        last = ask(warm, question, *history, layout=layout)[-1]
+        cold = ask(new_engine(), question, *history, layout=layout)[-1]
+        assert last.answer_ids == cold.answer_ids
+        assert cold.statistics.reused_tokens == 0
+        reused.append(last.statistics.reused_tokens)
+        history.append(turn(question, last))
+    if layout != "refresh":
+        assert 0 < reused[1] < reused[2]
+
+
+def test_a_branch_and_a_retry_are_right_and_reuse_the_common_prefix(new_engine: Make) -> None:
+    engine = new_engine()
+    first = turn("what is it", ask(engine, "what is it")[-1])
+    ask(engine, "how many dogs", first)
+    edited = ask(engine, "where is the cat", first)[-1]
+    assert edited.statistics.reused_tokens > 5
+    assert edited.answer_ids == ask(new_engine(), "where is the cat", first)[-1].answer_ids
+
+
+def test_a_second_picture_is_not_mixed_with_the_first(new_engine: Make) -> None:
+    engine = new_engine()
+    engine.register_picture("green", picture((10, 200, 40), (25, 60)))
+    first = ask(engine, "what is it")[-1]
+    second = ask(engine, "what is it", turn("what is it", first), picture_id="green")[-1]
+    fresh = new_engine()
+    fresh.register_picture("green", picture((10, 200, 40), (25, 60)))
+    fresh.register_picture("p", picture())
+    again = ask(fresh, "what is it", turn("what is it", first), picture_id="green")[-1]
+    assert second.answer_ids == again.answer_ids
+
+
+def test_deltas_tell_phases_text_and_statistics(new_engine: Make) -> None:
+    deltas = ask(new_engine(), "what is it")
+    phases = [d.phase for d in deltas]
+    assert phases == sorted(phases, key=list(Phase).index)
+    assert {Phase.ENCODING, Phase.PREFILL, Phase.DECODE, Phase.DONE} <= set(phases)
+    last = deltas[-1]
+    assert tuple(i for d in deltas for i in d.token_ids) == last.answer_ids
+    assert last.finish in (FinishReason.LENGTH, FinishReason.STOP)
+    assert last.statistics.new_tokens == len(last.answer_ids)
+    assert last.statistics.first_token > 0
+    assert pickle.loads(pickle.dumps(last)) == last
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_shown(new_engine: Make) -> None:
+    whole = "".join(d.text for d in ask(new_engine(), "what is it"))
+    stop = whole[3:5]
+    deltas = ask(new_engine(), "what is it", sampling=replace(SHORT, stop=(stop,)))
+    assert "".join(d.text for d in deltas) == whole[: whole.index(stop)]
+    assert deltas[-1].finish is FinishReason.STOP
+
+
+def test_cancel_stops_within_one_unit_and_the_next_answer_is_right(
+    tiny_model, new_engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want = ask(new_engine(), "how many dogs")[-1].answer_ids
+    engine = new_engine()
+    slow(tiny_model, 0.05, monkeypatch)
+    engine.register_picture("p", picture())
+    stream = engine.submit(
+        Request("r", "what is it", "p", sampling=SamplingParams(max_new_tokens=99))
+    )
+    for delta in stream:
+        if delta.statistics.new_tokens == 3:
+            before = engine.statistics()["units"]["decode"]
+            stream.cancel()
+            break
+    last = list(stream)[-1]
+    assert last.finish is FinishReason.CANCELLED
+    assert engine.statistics()["units"]["decode"] - before <= 1
+    assert 3 <= len(last.answer_ids) <= 5
+    assert ask(engine, "how many dogs")[-1].answer_ids == want
+
+
+def test_cancel_during_a_long_prefill_stops_between_chunks(
+    tiny_model, new_engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(tiny_model, 0.4, monkeypatch)
+    engine = new_engine()
+    engine.register_picture("p", picture())
+    question = "what is it " * 30
+    stream = engine.submit(Request("r", question, "p", sampling=SHORT))
+    for delta in stream:
+        if delta.phase is Phase.PREFILL:
+            stream.cancel()
+            break
+    last = list(stream)[-1]
+    assert (last.finish, last.answer_ids) == (FinishReason.CANCELLED, ())
+    assert engine.statistics()["units"]["prefill"] == 1
+
+
+def test_those_who_wait_see_their_place_move_and_get_their_own_answer(
+    tiny_model, new_engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = ["what is it", "how many dogs", "where is the cat", "a blue circle"]
+    want = [ask(new_engine(), q)[-1].answer_ids for q in questions]
+    slow(tiny_model, 0.02, monkeypatch)
+    engine = new_engine()
+    engine.register_picture("p", picture())
+    streams = [engine.submit(Request(q, q, "p", sampling=SHORT)) for q in questions]
+    answers = [list(s) for s in streams]
+    assert [a[-1].answer_ids for a in answers] == want
+    places = [d.place for d in answers[3] if d.phase is Phase.WAITING]
+    assert places[0] >= 3
+    assert places == sorted(places, reverse=True)
+    assert places[-1] == 1
+
+
+def test_stopped_while_waiting_leaves_the_line_at_once(
+    tiny_model, new_engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(tiny_model, 0.05, monkeypatch)
+    engine = new_engine()
+    engine.register_picture("p", picture())
+    streams = [engine.submit(Request(str(n), "what is it", "p", sampling=SHORT)) for n in range(3)]
+    streams[1].cancel()
+    began = time.monotonic()
+    assert list(streams[1])[-1].finish is FinishReason.CANCELLED
+    assert time.monotonic() - began < 0.5
+    assert list(streams[2])[-1].finish is not FinishReason.CANCELLED
+
+
+def test_a_full_line_is_refused_and_a_deadline_ends_an_answer(
+    tiny_model, new_engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(tiny_model, 0.05, monkeypatch)
+    engine = new_engine(max_waiting=1)
+    engine.register_picture("p", picture())
+    deadline = time.monotonic() + 0.25
+    running = engine.submit(
+        Request(
+            "a", "what is it", "p", sampling=SamplingParams(max_new_tokens=99), deadline=deadline
+        )
+    )
+    while next(iter(running)).phase is Phase.WAITING:
+        pass
+    engine.submit(Request("b", "what is it", "p", sampling=SHORT))
+    with pytest.raises(Busy):
+        engine.submit(Request("c", "what is it", "p", sampling=SHORT))
+    assert list(running)[-1].finish is FinishReason.DEADLINE
+
+
+def test_what_cannot_be_answered_is_refused_before_any_work(new_engine: Make) -> None:
+    engine = new_engine()
+    with pytest.raises(UnknownTurn, match="nowhere"):
+        engine.submit(Request("r", "what is it", "nowhere"))
+    engine.register_picture("p", picture())
+    with pytest.raises(PromptTooLong):
+        engine.submit(Request("r", "dog " * 400, "p"))
+    with pytest.raises(InstructBlipError, match="empty"):
+        engine.submit(Request("r", "  ", "p"))
+    assert engine.statistics()["units"] == {}
+
+
+def test_a_failing_request_fails_alone(
+    tiny_model, new_engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want = ask(new_engine(), "what is it")[-1].answer_ids
+    engine = new_engine()
+    forward = tiny_model.forward
+    bad = [RuntimeError("kernel broke"), torch.OutOfMemoryError("no memory"), float("nan")]
+
+    def break_once(*args: object) -> torch.Tensor:
+        if bad:
+            fault = bad.pop(0)
+            if isinstance(fault, float):
+                return forward(*args) * fault
+            raise fault
+        return forward(*args)
+
+    monkeypatch.setattr(tiny_model, "forward", break_once)
+    codes = []
+    for _ in range(3):
+        last = ask(engine, "what is it")[-1]
+        assert last.finish is FinishReason.ERROR
+        codes.append(last.error.code)
+    assert codes == ["internal", "out_of_memory", "not_finite"]
+    assert ask(engine, "what is it")[-1].answer_ids == want
+
+
+def test_streams_are_read_from_an_event_loop(new_engine: Make) -> None:
+    engine = new_engine()
+    engine.register_picture("p", picture())
+
+    async def read() -> list[Delta]:
+        return [d async for d in engine.submit(Request("r", "what is it", "p", sampling=SHORT))]
+
+    assert asyncio.run(read())[-1].answer_ids == ask(engine, "what is it")[-1].answer_ids
+
+
+def test_a_long_chat_trims_and_says_so(new_engine: Make) -> None:
+    engine, history, trimmed = new_engine(), [], []
+    for n in range(14):
+        question = f"where is the red cat {n}"
+        last = ask(engine, question, *history)[-1]
+        trimmed.append(last.statistics.trimmed_turns)
+        history.append(turn(question, last))
+    assert trimmed[0] == 0 < trimmed[-1]
+    # Between two rebuilds the kept turns are reused.
+    assert len(set(trimmed)) < len(trimmed) - 3
+
+
+def test_close_ends_what_runs_and_refuses_what_comes(
+    tiny_model, new_engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(tiny_model, 0.05, monkeypatch)
+    engine = new_engine()
+    engine.register_picture("p", picture())
+    streams = [engine.submit(Request(str(n), "what is it", "p", sampling=SHORT)) for n in range(2)]
+    engine.close()
+    assert {list(s)[-1].finish for s in streams} == {FinishReason.CANCELLED}
+    with pytest.raises(EngineStopped):
+        engine.submit(Request("r", "what is it", "p"))
+    assert not any(t.name == "engine" and t.is_alive() for t in threading.enumerate())
+
+
+def test_fifty_chats_leave_slots_and_caches_bounded(new_engine: Make) -> None:
+    engine = new_engine(slots=3)
+    for n in range(50):
+        engine.register_picture(f"p{n}", picture((n, 200 - n, 40)))
+        ask(engine, "what is it", picture_id=f"p{n}")
+    assert engine.statistics()["slots"] <= 3
