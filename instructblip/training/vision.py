@@ -1,0 +1,223 @@
+"""Stage A: the ViT learns to see, with dense heads on its patches that are thrown away afterwards.
+
+Each patch says which class lies under it, in which colour, where that object's centre is and how
+large it is. Source of the sizes and rates: the project's own prototype (see the model card).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import InstructBlipVisionConfig, InstructBlipVisionModel
+
+from instructblip.images import CLIP_MEAN, CLIP_STD
+from instructblip.scenes import (
+    COLOURS,
+    DIGITS,
+    LETTERS,
+    SHAPES,
+    SIZE,
+    UNKNOWN,
+    Scene,
+    atlas,
+    compose,
+)
+
+PATCH = 16
+GRID = SIZE // PATCH
+BACKGROUND = 0
+
+
+def class_names() -> list[str]:
+    """All names a patch may carry; 0 is the background."""
+    glyphs = [f"letter {c}" for c in LETTERS] + [f"number {c}" for c in DIGITS]
+    return ["background", UNKNOWN, *SHAPES, *glyphs, *sorted(atlas().classes)]
+
+
+def vision_config() -> InstructBlipVisionConfig:
+    """112/16, width 192, 6 layers, 3 heads."""
+    return InstructBlipVisionConfig(
+        hidden_size=192, intermediate_size=768, num_hidden_layers=6, num_attention_heads=3,
+        image_size=SIZE, patch_size=PATCH, layer_norm_eps=1e-6, qkv_bias=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PatchTargets:
+    """[batch, 49] class and colour (-100: none), [batch, 49, 3] dx, dy, side in pictures."""
+
+    names: Tensor
+    colours: Tensor
+    boxes: Tensor
+
+
+def patch_owner(scene: Scene) -> np.ndarray:
+    """[49] index of the object under each patch's centre (the last drawn wins), or -1."""
+    owner = np.full((GRID, GRID), -1)
+    at = (np.arange(GRID) + 0.5) / GRID
+    for index, thing in enumerate(scene.objects):
+        x0, y0, x1, y1 = thing.box
+        inside = ((at >= y0) & (at <= y1))[:, None] & ((at >= x0) & (at <= x1))[None]
+        if not inside.any():
+            cx, cy = thing.centre
+            inside[int(cy * GRID), int(cx * GRID)] = True
+        owner[inside] = index
+    return owner.reshape(-1)
+
+
+def targets(scenes: Sequence[Scene], names: dict[str, int]) -> PatchTargets:
+    """Dense targets of a batch."""
+    shape = (len(scenes), GRID * GRID)
+    kinds = np.zeros(shape, dtype=np.int64)
+    colours = np.full(shape, -100, dtype=np.int64)
+    boxes = np.zeros((*shape, 3), dtype=np.float32)
+    hues = {c: i for i, c in enumerate(COLOURS)}
+    centres = np.stack(np.meshgrid(np.arange(GRID), np.arange(GRID)), -1).reshape(-1, 2) + 0.5
+    for b, scene in enumerate(scenes):
+        owner = patch_owner(scene)
+        for i, thing in enumerate(scene.objects):
+            mine = owner == i
+            kinds[b, mine] = names[thing.name]
+            if thing.colour is not None:
+                colours[b, mine] = hues[thing.colour]
+            boxes[b, mine, :2] = np.array(thing.centre) - centres[mine] / GRID
+            boxes[b, mine, 2] = thing.box[2] - thing.box[0]
+    return PatchTargets(torch.from_numpy(kinds), torch.from_numpy(colours), torch.from_numpy(boxes))
+
+
+def pixels(scenes: Sequence[Scene]) -> Tensor:
+    """[batch, 3, 112, 112], as the run time prepares a picture."""
+    raw = np.stack([np.asarray(s.image, dtype=np.float32) for s in scenes]) / 255.0
+    normal = (raw - np.array(CLIP_MEAN, np.float32)) / np.array(CLIP_STD, np.float32)
+    return torch.from_numpy(normal).permute(0, 3, 1, 2).contiguous()
+
+
+class DenseVision(nn.Module):
+    """The ViT with its training heads."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        config = vision_config()
+        self.vision = InstructBlipVisionModel(config)
+        width = config.hidden_size
+        nn.init.trunc_normal_(self.vision.embeddings.class_embedding, std=0.02)
+        self.vision.embeddings.position_embedding.data.copy_(sincos(width))
+        self.names = nn.Linear(width, classes)
+        self.colours = nn.Linear(width, len(COLOURS))
+        self.boxes = nn.Linear(width, 3)
+
+    def loss(self, images: Tensor, truth: PatchTargets) -> tuple[Tensor, dict[str, float]]:
+        """Weighted sum of the three heads' losses, and accuracies."""
+        states = self.vision(images).last_hidden_state[:, 1:]
+        logits = self.names(states).float()
+        weight = torch.where(truth.names == BACKGROUND, 0.1, 1.0)
+        each = nn.functional.cross_entropy(
+            logits.flatten(0, 1), truth.names.flatten(), reduction="none"
+        )
+        loss = (each * weight.flatten()).sum() / weight.sum()
+        colour = self.colours(states).float().flatten(0, 1)
+        loss = loss + 0.7 * nn.functional.cross_entropy(colour, truth.colours.flatten())
+        there = truth.names != BACKGROUND
+        loss = loss + 3 * (self.boxes(states).float() - truth.boxes)[there].abs().mean()
+        with torch.no_grad():
+            right = (logits.argmax(-1) == truth.names)[there].float().mean()
+            lit = truth.colours.flatten() >= 0
+            hue = (colour.argmax(-1) == truth.colours.flatten())[lit].float().mean()
+        return loss, {"names": float(right), "colours": float(hue)}
+
+
+def sincos(width: int) -> Tensor:
+    """[1, 50, width] two-dimensional sine-cosine positions (as in MAE); zero for CLS."""
+    rates = 1.0 / 100 ** (torch.arange(width // 4) / (width // 4))
+    at = torch.arange(GRID)[:, None] * rates[None]
+    line = torch.cat([at.sin(), at.cos()], -1)
+    rows, columns = line[:, None].expand(-1, GRID, -1), line[None].expand(GRID, -1, -1)
+    table = torch.cat([rows, columns], -1).reshape(-1, width)
+    return torch.cat([torch.zeros(1, width), 0.3 * table])[None]
+
+
+def optimisers(module: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for embeddings, heads, norms and biases."""
+    matrices, rest = [], []
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        layer = ".layers." in name or ".layer." in name
+        (matrices if parameter.ndim == 2 and layer else rest).append(parameter)
+    muon = torch.optim.Muon(
+        matrices, lr=rate, momentum=0.95, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"
+    )
+    return [muon, torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)]
+
+
+def set_rate(chosen: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    """Set every group's learning rate."""
+    for optimiser in chosen:
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+
+
+def schedule(done: float, peak: float, warm: float = 0.01, hold: float = 0.45) -> float:
+    """Warm up, hold, then fall linearly to 2 % of the peak; ``done`` runs from 0 to 1."""
+    if done < warm:
+        return peak * max(done / warm, 0.02)
+    if done < hold:
+        return peak
+    return peak * max(0.02, (1 - done) / (1 - hold))
+
+
+def train_vision(
+    out: Path, minutes: float, *, seed: int = 1, batch: int = 64, peak: float = 2e-3
+) -> dict[str, float]:
+    """Train for a time, on fresh scenes at every step; goes on from ``out`` if it exists."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    names = {n: i for i, n in enumerate(class_names())}
+    model = DenseVision(len(names))
+    if out.exists():
+        model.load_state_dict(torch.load(out, weights_only=True))
+        seed += int(out.stat().st_mtime)
+    chosen = optimisers(model, peak)
+    rng, began, saved, step = random.Random(seed), time.monotonic(), time.monotonic(), 0
+    mean: dict[str, float] = {}
+    while (spent := time.monotonic() - began) < minutes * 60:
+        set_rate(chosen, schedule(spent / (minutes * 60), peak))
+        scenes = [compose(rng) for _ in range(batch)]
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, scores = model.loss(pixels(scenes), targets(scenes, names))
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimiser in chosen:
+            optimiser.step()
+            optimiser.zero_grad()
+        step += 1
+        for key, value in {"loss": float(loss), **scores}.items():
+            mean[key] = value if key not in mean else 0.97 * mean[key] + 0.03 * value
+        if step % 50 == 0:
+            shown = " ".join(f"{k} {v:.3f}" for k, v in mean.items())
+            print(f"{spent:6.0f} s  {step * batch:7d} pictures  {shown}", flush=True)
+        if time.monotonic() - saved > 90:
+            save(model, out)
+            saved = time.monotonic()
+    save(model, out)
+    return mean
+
+
+def save(model: nn.Module, out: Path) -> None:
+    """Write weights under a temporary name, then rename."""
+    fresh = out.with_suffix(".tmp")
+    torch.save(model.state_dict(), fresh)
+    fresh.replace(out)
+
+
+if __name__ == "__main__":
+    import sys
+
+    train_vision(Path(sys.argv[1]), float(sys.argv[2]), peak=float(sys.argv[3]))
