@@ -106,7 +106,7 @@ class Talk:
 
     def ready(self) -> Talk:
         """Wait until the conversation or the welcome is there."""
-        self.page.wait_for_selector("#log[role=log] .turns", timeout=20_000)
+        self.page.wait_for_selector("#log[role=log] .turns", state="attached", timeout=20_000)
         return self
 
     def reload(self) -> Talk:

@@ -92,7 +92,9 @@ def test_empty_and_pictureless_questions(talk: Talk) -> None:
     talk.send("   ")
     assert "Write a question" in talk.notice()
     talk.send("What is this?")
-    talk.page.wait_for_function("document.querySelector('.notice')?.innerText.includes('picture first')")
+    talk.page.wait_for_function(
+        "document.querySelector('.notice')?.innerText.includes('picture first')"
+    )
     assert talk.text() == "What is this?"
     talk.give(picture())
     talk.page.press(TEXTAREA, "Enter")
@@ -149,9 +151,13 @@ def test_each_turn_shows_its_own_picture(seeing: Talk) -> None:
     seeing.ask("red?")
     seeing.give(picture("#2020c0"))
     seeing.ask("blue?")
-    shown = [image.get_attribute("src") for image in seeing.page.query_selector_all(".turns .thumb img")]
+    shown = [
+        image.get_attribute("src") for image in seeing.page.query_selector_all(".turns .thumb img")
+    ]
     assert len(set(shown)) == 2
-    widths = seeing.page.eval_on_selector_all(".turns .thumb img", "all => all.map(i => i.naturalWidth)")
+    widths = seeing.page.eval_on_selector_all(
+        ".turns .thumb img", "all => all.map(i => i.naturalWidth)"
+    )
     assert widths == [120, 120]
     # Retry of the first turn keeps the first turn's picture.
     seeing.press("retry", 0)
@@ -177,6 +183,7 @@ def test_wrong_settings_are_explained(seeing: Talk) -> None:
     seeing.menu()
     seeing.page.click("#settings button")
     seeing.page.fill("#set-top_p input", "7")
+    seeing.page.wait_for_timeout(300)
     seeing.send("hello")
     notice = seeing.notice()
     assert "Top-p" in notice
@@ -203,7 +210,9 @@ def test_chat_list(talk: Talk, tabs: Callable[..., Talk]) -> None:
     page.fill("#search textarea, #search input", "APPLE")
     page.wait_for_function("document.querySelectorAll('.sidebar .chats a').length === 1")
     page.click(".sidebar .chats a")
-    page.wait_for_function("document.querySelector('.question .words')?.innerText === 'about apples'")
+    page.wait_for_function(
+        "document.querySelector('.question .words')?.innerText === 'about apples'"
+    )
     page.fill("#search textarea, #search input", "")
     page.wait_for_function("document.querySelectorAll('.sidebar .chats a').length === 2")
 

@@ -17,6 +17,49 @@
   document.documentElement.lang = locale;
   const say = (key) => (TEXT[lang] || TEXT.en || {})[key] || key;
 
+  // --- event streams over WebSockets: see webui/streams.py ----------------------------------------
+  const plainFetch = window.fetch.bind(window);
+  let sockets = "WebSocket" in window;
+  const overSocket = (url, init) => new Promise((resolve, reject) => {
+    const address = new URL(`${base}streams`, location.href);
+    address.protocol = address.protocol.replace("http", "ws");
+    const path = url.pathname.slice(url.pathname.indexOf("/gradio_api/"));
+    address.searchParams.set("to", path + url.search);
+    const socket = new WebSocket(address);
+    socket.binaryType = "arraybuffer";
+    let body = null;
+    let answered = false;
+    const stop = () => {
+      socket.close();
+      const reason = new DOMException("signal is aborted without reason", "AbortError");
+      if (answered) { try { body.error(reason); } catch { /* ended already */ } } else reject(reason);
+    };
+    if (init?.signal?.aborted) return stop();
+    init?.signal?.addEventListener("abort", stop);
+    socket.onmessage = ({ data }) => {
+      if (answered) return body.enqueue(new Uint8Array(data));
+      answered = true;
+      const { status, type } = JSON.parse(data);
+      const stream = new ReadableStream({ start: (it) => { body = it; }, cancel: () => socket.close() });
+      resolve(new Response(stream, { status, headers: { "content-type": type } }));
+    };
+    socket.onclose = ({ code }) => {
+      if (!answered) { // no WebSockets here: plain requests from now on
+        sockets = false;
+        plainFetch(url, init).then(resolve, reject);
+      } else if (code === 1000) {
+        try { body.close(); } catch { /* cancelled */ }
+      } else {
+        try { body.error(new TypeError("network error")); } catch { /* cancelled */ }
+      }
+    };
+  });
+  window.fetch = (input, init) => {
+    const url = new URL(input instanceof Request ? input.url : input, location.href);
+    const streams = /\/gradio_api\/(heartbeat\/|queue\/data)/.test(url.pathname);
+    return streams && sockets && url.origin === location.origin ? overSocket(url, init) : plainFetch(input, init);
+  };
+
   // --- light and dark: the system's, until the switch is used ----------------------------------
   const stored = (box, key) => { try { return box.getItem(key); } catch { return null; } };
   const store = (box, key, value) => { try { box.setItem(key, value); } catch { /* private mode */ } };

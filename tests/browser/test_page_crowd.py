@@ -1,0 +1,55 @@
+"""Ten tabs at once, and tabs that go away."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from driver import Server, Talk, picture, slow_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One answer at a time, so that a line forms."""
+    data: Path = tmp_path_factory.mktemp("crowd") / "data"
+    running = slow_server(data, delay=0.04, slots=1).start()
+    yield running
+    running.kill()
+
+
+def test_ten_tabs_wait_in_line_and_get_their_own_answers(tabs: Callable[..., Talk]) -> None:
+    crowd = [tabs().open("?chat=new") for _ in range(10)]
+    for talk in crowd:
+        talk.give(picture())
+    for number, talk in enumerate(crowd):
+        talk.send(f"count {20 + number}")
+    places = set()
+    for talk in crowd[3:]:
+        talk.page.wait_for_function(
+            "/in line/.test(document.querySelector('.turn.live .state')?.innerText || '')",
+            timeout=8_000,
+        )
+        said = talk.page.inner_text(".turn.live .state")
+        match = re.match(r"(\d+)(st|nd|rd|th) in line", said)
+        assert match, said
+        places.add(int(match[1]))
+    assert len(places) >= 5
+    for number, talk in enumerate(crowd):
+        talk.wait_idle(60_000)
+        assert talk.answers() == [" ".join(map(str, range(1, 21 + number)))]
+
+
+def test_a_closed_tab_neither_blocks_nor_loses_its_answer(tabs: Callable[..., Talk]) -> None:
+    first, second = tabs().open("?chat=new"), tabs().open("?chat=new")
+    for talk in (first, second):
+        talk.give(picture())
+    first.send("count 45")
+    first.wait_words(r"\b3\b")
+    address = first.page.url
+    first.page.close()
+    assert second.ask("hello") == "Turn 1: hello"
+    again = tabs().open(address.split("/")[-1])
+    again.wait_idle()
+    assert again.answers() == [" ".join(map(str, range(1, 46)))]

@@ -1,0 +1,42 @@
+"""The server dies and comes back; the page recovers by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from driver import Server, Talk, picture, slow_server
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of its own for each test here."""
+    running = slow_server(tmp_path_factory.mktemp("restart") / "data").start()
+    yield running
+    running.kill()
+
+
+def test_sigkill_and_restart_bring_the_chat_back(tabs: Callable[..., Talk], server: Server) -> None:
+    talk = tabs().open("?chat=new")
+    talk.give(picture())
+    talk.ask("first")
+    talk.send("count 100")
+    talk.wait_words(r"\b20\b")
+    talk.write("still typing")
+    server.kill()
+    talk.page.wait_for_timeout(500)
+    server.start()
+    # Gradio notices the loss and loads the page anew.
+    talk.page.wait_for_function(
+        "document.querySelectorAll('.turns .turn').length === 2", timeout=30_000
+    )
+    assert talk.answers()[0] == "Turn 1: first"
+    assert talk.answers()[1].startswith("1 2 3 4 5 6 7 8")
+    assert "server stopped during this answer" in talk.page.inner_text(".turns .note")
+    assert talk.text() == "still typing"
+    widths = talk.page.eval_on_selector_all(
+        ".turns .thumb img", "all => all.map(i => i.naturalWidth)"
+    )
+    assert widths == [120, 120]
+    assert talk.ask("and now").endswith("and now")
+    talk.problems.clear()  # the lost connection itself

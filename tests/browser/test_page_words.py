@@ -1,0 +1,86 @@
+"""The two languages say the same things, and every error has words in both. No browser needed."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from webui import i18n
+from webui.theme import script, translations
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_same_keys_and_placeholders() -> None:
+    english, chinese = i18n.messages("en"), i18n.messages("zh")
+    assert english.keys() == chinese.keys()
+    for key, message in english.items():
+        assert i18n.placeholders(message) == i18n.placeholders(chinese[key]), key
+        assert message.strip()
+        assert chinese[key].strip()
+
+
+def codes() -> set[str]:
+    """Every ``code`` that an error of these packages can carry."""
+    found: set[str] = set()
+    for folder in ("instructblip", "webui"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if "training" in path.parts:
+                continue
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.keyword) and node.arg == "code":
+                    value = node.value
+                elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "code":
+                    value = node.value
+                else:
+                    continue
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    found.add(value.value)
+    return found
+
+
+def test_every_error_code_has_words() -> None:
+    # Seen only by whoever starts the server, in the terminal.
+    terminal = {
+        code
+        for code in codes()
+        if re.match("store_|key_|checkpoint_|share_|port_|settings_|bad_setting|properties|tokenizer", code)
+    }
+    missing = {code for code in codes() - terminal if f"error_{code}" not in i18n.messages("en")}
+    assert not missing
+
+
+def test_every_key_in_the_code_exists() -> None:
+    used: set[str] = set()
+    for path in (ROOT / "webui").glob("*.py"):
+        source = path.read_text("utf-8")
+        used |= set(re.findall(r'text\((?:who\.)?language, "(\w+)"', source))
+        used |= set(re.findall(r'\bt\("(\w+)"\)', source))
+        used |= set(re.findall(r'_hint\(who, "(\w+)"', source))
+    assert used <= i18n.messages("en").keys()
+
+
+def test_language_of_a_request() -> None:
+    class Request:
+        def __init__(self, cookie: str = "", accept: str = "") -> None:
+            self.cookies = {"lang": cookie} if cookie else {}
+            self.headers = {"accept-language": accept}
+
+    assert i18n.language_of(Request("zh", "en-US")) == "zh"
+    assert i18n.language_of(Request("xx", "de-DE,zh;q=0.8,en;q=0.5")) == "zh"
+    assert i18n.language_of(Request(accept="fr")) == "en"
+    assert i18n.language_of(None) == "en"
+
+
+def test_places_in_words() -> None:
+    said = [i18n.place_text("en", n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 102)]
+    assert [s.split()[0] for s in said] == ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd"]  # fmt: skip
+    assert i18n.place_text("zh", 3) == "排在第 3 位…"
+
+
+def test_values_cannot_break_a_message() -> None:
+    assert "{0.__class__}" in i18n.text("en", "chats_not_found", search="{0.__class__}")
+    assert i18n.text("en", "chats_not_found") == "No chat contains “{search}”."
+    assert "</script" not in script()[len("<script>") : -len("</script>")]
+    assert translations().translations_dict.keys() == {"en", "zh", "zh-CN", "zh-TW"}
