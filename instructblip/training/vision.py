@@ -199,7 +199,7 @@ def train_vision(
             optimiser.step()
             optimiser.zero_grad()
         step += 1
-        for key, value in {"loss": float(loss), **scores}.items():
+        for key, value in {"loss": float(loss.detach()), **scores}.items():
             mean[key] = value if key not in mean else 0.97 * mean[key] + 0.03 * value
         if step % 50 == 0:
             shown = " ".join(f"{k} {v:.3f}" for k, v in mean.items())
