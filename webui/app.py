@@ -11,10 +11,11 @@ from instructblip.engine.base import Engine, ModelCard
 from webui import render, sampling
 from webui.components import PictureBox, QuestionBox
 from webui.examples import load_examples
-from webui.handlers import Handlers, Parts, View
+from webui.handlers import Handlers
 from webui.runs import Runs
 from webui.store import Store
 from webui.theme import translations
+from webui.view import Parts, View
 
 # Every button in our HTML carries data-act; page.js decides what the browser does itself.
 _DELEGATE = "element.addEventListener('click', (event) => window.page.act(event, trigger));"

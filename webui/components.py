@@ -38,7 +38,7 @@ with _no_stub_files():
             """The path as the browser names it; not trusted."""
             return payload.path if payload is not None else None
 
-        def postprocess(self, value: str | None) -> Any:
+        def postprocess(self, value: Any) -> Any:
             """The address of a stored picture. Without Gradio's mark it is not copied anywhere."""
             if not value:
                 return None

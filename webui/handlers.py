@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,47 +24,11 @@ from webui.examples import Example
 from webui.i18n import error_text, language_of, text
 from webui.runs import Runs
 from webui.store import Store, Turn
+from webui.view import Parts, View, Who, boot_values
 
 log = logging.getLogger(__name__)
 Changes = dict[Any, Any]
-
-
-@dataclass
-class View:
-    """What one tab shows. Lives in ``gr.State``, by reference; a new tab or a reload has a new one."""
-
-    chat_id: str | None = None
-    leaf_id: str | None = None
-    picture_id: str | None = None  # for the next question
-    search: str = ""
-    epoch: int = 0  # grows when the tab turns to something else; an older attachment then ends
-    sending: bool = False
-    live_id: str | None = None  # the turn that the tab shows as being answered
-    told_to_wait: bool = False  # the notice says so; it goes when the answer ends
-
-
-@dataclass(frozen=True)
-class Who:
-    """The asker: whose data, in which language."""
-
-    owner: str
-    language: str
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The components that handlers change."""
-
-    header: Any
-    history: Any
-    live: Any
-    notice: Any
-    strip: Any
-    box: Any
-    picture: Any
-    about: Any
-    chats: Any
-    panel: tuple[Any, ...] = field(default=())
+SCENE_SIZE = 224  # pixels: larger than the embedded model sees, for people to look at
 
 
 class Handlers:
@@ -91,7 +53,7 @@ class Handlers:
     async def load(self, boot: str, view: View, request: gr.Request) -> Changes:
         """A page opens: show the chat of its address, else the owner's last one."""
         who = self._who(request)
-        wanted = _boot(boot)
+        wanted = boot_values(boot)
         changes: Changes = {}
         notice = ""
         try:
@@ -130,7 +92,7 @@ class Handlers:
         try:
             several = ""
             if files:
-                view.picture_id = await self._take_upload(who, files[-1])
+                view.picture_id, view.offers = await self._take_upload(who, files[-1]), ()
                 changes.update(self._picture(view, who))
                 changes[self.parts.box] = {"text": words, "files": []}
                 if len(files) > 1:
@@ -219,7 +181,7 @@ class Handlers:
         elif name == "delete":
             self._delete(view, who, wanted)
         elif name == "scene":
-            view.picture_id = await asyncio.to_thread(self._new_scene, who)
+            view.picture_id, view.offers = await asyncio.to_thread(self._new_scene, who)
             return self._picture(view, who) | self._say("")
         else:
             return {}
@@ -265,6 +227,7 @@ class Handlers:
         who = self._who(request)
         try:
             view.picture_id = await self._take_upload(who, path) if path else None
+            view.offers = ()
             return self._picture(view, who) | self._say("")
         except Exception as error:
             return self._picture(view, who) | self._failed(who, error)
@@ -273,12 +236,14 @@ class Handlers:
         """The button "New scene"."""
         return await self._act_moving("scene", "", "", view, self._who(request))
 
-    def _new_scene(self, who: Who) -> str:
-        from instructblip.scenes import compose
+    def _new_scene(self, who: Who) -> tuple[str, tuple[str, ...]]:
+        from instructblip.scenes import ask_suggestions, compose
 
+        scene = compose(secrets.randbelow(2**31), size=SCENE_SIZE)
         out = io.BytesIO()
-        compose(secrets.randbelow(2**31)).image.save(out, "PNG")
-        return self.store.add_picture(who.owner, out.getvalue(), "scene.png")
+        scene.image.save(out, "PNG")
+        picture_id = self.store.add_picture(who.owner, out.getvalue(), "scene.png")
+        return picture_id, tuple(ask_suggestions(scene))
 
     async def _take_upload(self, who: Who, path: str) -> str:
         def work() -> str:
@@ -314,6 +279,8 @@ class Handlers:
         self._move(view, chat_id, turn.id)
 
     def _move(self, view: View, chat_id: str | None, leaf_id: str | None) -> None:
+        if chat_id != view.chat_id and view.chat_id is not None:
+            view.offers = ()
         view.chat_id, view.leaf_id = chat_id, leaf_id
         view.epoch += 1
 
@@ -374,7 +341,9 @@ class Handlers:
     def _picture(self, view: View, who: Who) -> Changes:
         return {
             self.parts.picture: view.picture_id,
-            self.parts.strip: render.strip(view.picture_id, self.engine.card, who.language),
+            self.parts.strip: render.strip(
+                view.picture_id, view.offers, self.engine.card, who.language
+            ),
         }
 
     def _chats(self, view: View, who: Who) -> str:
@@ -399,13 +368,3 @@ class Handlers:
         if not isinstance(error, InstructBlipError):
             log.error("an event of the page failed", exc_info=error)
         return {self.parts.notice: render.notice(error_text(who.language, error), "error")}
-
-
-def _boot(boot: str) -> dict[str, str]:
-    """What the browser says at the start: chat of the address, draft, kept settings."""
-    try:
-        given = json.loads(boot or "{}")
-    except ValueError:
-        given = {}
-    given = given if isinstance(given, dict) else {}
-    return {key: str(given.get(key) or "")[:100_000] for key in ("chat", "draft", "sampling")}

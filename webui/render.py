@@ -251,20 +251,20 @@ def welcome(card: ModelCard, examples: Sequence[Any], language: str) -> str:
     )
 
 
-def strip(picture_id: str | None, card: ModelCard, language: str) -> str:
-    """Narrow screens only: the next question's picture, as the right column is hidden there."""
+def strip(picture_id: str | None, offers: Sequence[str], card: ModelCard, language: str) -> str:
+    """Above the box: questions that suit the picture; on narrow screens the picture itself too."""
+    chips = "".join(button("ask", q, label=escape(q), kind="chip", text=q) for q in offers)
+    asks = f'<div class="offers">{chips}</div>' if chips else ""
     if picture_id:
-        inside = (
-            f'<img src="{picture_url(picture_id)}" alt="{escape(text(language, "next_picture"))}">'
-        )
-        inside += f"<span>{escape(text(language, 'next_picture'))}</span>"
+        alt = escape(text(language, "next_picture"))
+        inside = f'<img src="{picture_url(picture_id)}" alt="{alt}"><span>{alt}</span>'
     else:
         inside = f"<span>{escape(text(language, 'no_picture_yet'))}</span>"
     scene = ""
     if card.scenes:
         name = text(language, "ui_new_scene")
         scene = button("scene", name, label=icon("scene") + escape(name), kind="word")
-    return f'<div class="strip">{inside}{scene}</div>'
+    return f'{asks}<div class="strip">{inside}{scene}</div>'
 
 
 def about(card: ModelCard, language: str) -> str:

@@ -34,7 +34,7 @@ CARD = ModelCard(
     can_ask={"en": ("What is on the left?", "What colour is it?")},
     refusals={"en": (REFUSAL,)},
     generation=SamplingParams(max_new_tokens=256),
-    scenes=False,
+    scenes=True,
 )
 
 

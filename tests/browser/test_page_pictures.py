@@ -146,6 +146,23 @@ def test_camera(talk: Talk) -> None:
     ]
 
 
+def test_new_scene_with_fitting_questions(talk: Talk) -> None:
+    talk.page.click("#scene")
+    wait_current(talk)
+    assert size_shown(talk) == [224, 224]
+    before = talk.current_picture()
+    offers = talk.page.locator(".offers .chip")
+    assert 2 <= offers.count() <= 4
+    words = offers.first.inner_text()
+    offers.first.click()
+    assert talk.text() == words
+    talk.page.click("#scene")
+    talk.page.wait_for_function(
+        "before => document.querySelector('#strip img').getAttribute('src') !== before", arg=before
+    )
+    assert talk.ask("what?") == "Turn 1: what?"
+
+
 def test_phone_photo_is_turned_upright(talk: Talk) -> None:
     talk.give(rotated_jpeg(), "photo.jpg", "image/jpeg")
     assert size_shown(talk) == [90, 120]

@@ -29,12 +29,11 @@ def codes() -> set[str]:
             if "training" in path.parts:
                 continue
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-                if isinstance(node, ast.keyword) and node.arg == "code":
-                    value = node.value
-                elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "code":
-                    value = node.value
-                else:
+                argument = isinstance(node, ast.keyword) and node.arg == "code"
+                attribute = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "code"
+                if not (argument or attribute):
                     continue
+                value = node.value
                 if isinstance(value, ast.Constant) and isinstance(value.value, str):
                     found.add(value.value)
     return found
@@ -45,7 +44,9 @@ def test_every_error_code_has_words() -> None:
     terminal = {
         code
         for code in codes()
-        if re.match("store_|key_|checkpoint_|share_|port_|settings_|bad_setting|properties|tokenizer", code)
+        if re.match(
+            "store_|key_|checkpoint_|share_|port_|settings_|bad_setting|properties|tokenizer", code
+        )
     }
     missing = {code for code in codes() - terminal if f"error_{code}" not in i18n.messages("en")}
     assert not missing

@@ -250,6 +250,7 @@
     };
     new MutationObserver(settle).observe(log, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["data-chat"] });
     log.addEventListener("load", settle, true); // pictures
+    new ResizeObserver(settle).observe(log);
     settle();
   };
   const showChat = (id, title) => {

@@ -1,0 +1,56 @@
+"""What one tab shows, who looks at it, and which components make it up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class View:
+    """What one tab shows. Lives in ``gr.State``, by reference; a new tab or a reload has a new one."""
+
+    chat_id: str | None = None
+    leaf_id: str | None = None
+    picture_id: str | None = None  # for the next question
+    offers: tuple[str, ...] = ()  # questions that suit this picture
+    search: str = ""
+    epoch: int = 0  # grows when the tab turns to something else; an older attachment then ends
+    sending: bool = False
+    live_id: str | None = None  # the turn that the tab shows as being answered
+    told_to_wait: bool = False  # the notice says so; it goes when the answer ends
+
+
+@dataclass(frozen=True)
+class Who:
+    """The asker: whose data, in which language."""
+
+    owner: str
+    language: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components that handlers change."""
+
+    header: Any
+    history: Any
+    live: Any
+    notice: Any
+    strip: Any
+    box: Any
+    picture: Any
+    about: Any
+    chats: Any
+    panel: tuple[Any, ...] = field(default=())
+
+
+def boot_values(boot: str) -> dict[str, str]:
+    """What the browser says at the start: chat of the address, draft, kept settings."""
+    try:
+        given = json.loads(boot or "{}")
+    except ValueError:
+        given = {}
+    given = given if isinstance(given, dict) else {}
+    return {key: str(given.get(key) or "")[:100_000] for key in ("chat", "draft", "sampling")}
