@@ -44,6 +44,7 @@ def build_page(
             )
             chats = _html("chats")
             panel, reset = _panel(card, t)
+            about_narrow = _html("about-narrow", render.about(card, "en"))  # no right column there
         with gr.Row(elem_id="main", equal_height=False):
             with gr.Column(scale=7, elem_id="talk"):
                 header = _html("header", render.header(card, "en"))
@@ -65,7 +66,9 @@ def build_page(
                 scene = gr.Button(t("ui_new_scene"), visible=card.scenes, elem_id="scene")
                 about = _html("about", render.about(card, "en"))
 
-        parts = Parts(header, history, live, notice, strip, box, picture, about, chats, panel)
+        parts = Parts(
+            header, history, live, notice, strip, box, picture, about, about_narrow, chats, panel
+        )
         handlers = Handlers(engine, store, runs, parts, load_examples(), owner_of, owned_upload)
         _wire(page, handlers, parts, view, boot, search, new_chat, scene, reset, card)
     return page
@@ -125,13 +128,20 @@ def _wire(
     page.load(
         handlers.load,
         [boot, view],
-        [*talk, parts.header, parts.about, *panel],
+        [*talk, parts.header, parts.about, parts.about_narrow, *panel],
         js="(_, view) => [window.page.boot(), view]",
         **cheap,
     ).then(**follow)
     parts.box.submit(handlers.send, [parts.box, view, *panel], talk, **cheap).then(**follow)
     parts.box.stop(handlers.stop, [view], None, **cheap)
-    for html in (parts.header, parts.history, parts.strip, parts.about, parts.chats):
+    for html in (
+        parts.header,
+        parts.history,
+        parts.strip,
+        parts.about,
+        parts.about_narrow,
+        parts.chats,
+    ):
         html.click(handlers.act, [view, *panel], talk, **cheap).then(**follow)
     parts.picture.input(handlers.take_picture, [parts.picture, view], talk, **cheap)
     scene.click(handlers.scene, [view], talk, **cheap)

@@ -69,7 +69,8 @@ class Handlers:
         changes.update(self._show(view, who))
         changes[self.parts.notice] = render.notice(notice)
         changes[self.parts.header] = render.header(self.engine.card, who.language)
-        changes[self.parts.about] = render.about(self.engine.card, who.language)
+        about = render.about(self.engine.card, who.language)
+        changes[self.parts.about] = changes[self.parts.about_narrow] = about
         return changes | self._box(view, wanted["draft"] or None)
 
     async def search(self, words: str, view: View, request: gr.Request) -> Changes:
@@ -107,7 +108,8 @@ class Handlers:
             settings = sampling.parse(panel, self.engine.card, who.language)
             await self._ask(view, who, view.leaf_id, words, view.picture_id, settings)
             changes.update(self._box(view, ""))
-            return changes | self._show(view, who, picture=False) | self._say(several)
+            note = several or self._layout_note(view, who, settings)
+            return changes | self._show(view, who, picture=False) | self._say(note)
         except Exception as error:
             return changes | self._failed(who, error)
         finally:
@@ -277,6 +279,13 @@ class Handlers:
             self.store.set_leaf(who.owner, chat_id, leaf)
             raise
         self._move(view, chat_id, turn.id)
+
+    def _layout_note(self, view: View, who: Who, settings: sampling.Settings) -> str:
+        """``refresh`` shows the model one picture only; say so once there are several."""
+        if (settings.layout or self.engine.card.default_layout) != "refresh" or not view.leaf_id:
+            return ""
+        pictures = {turn.picture_id for turn in self.store.path_to(who.owner, view.leaf_id)}
+        return text(who.language, "refresh_pictures") if len(pictures) > 1 else ""
 
     def _move(self, view: View, chat_id: str | None, leaf_id: str | None) -> None:
         if chat_id != view.chat_id and view.chat_id is not None:

@@ -42,6 +42,7 @@ class Parts:
     box: Any
     picture: Any
     about: Any
+    about_narrow: Any
     chats: Any
     panel: tuple[Any, ...] = field(default=())
 

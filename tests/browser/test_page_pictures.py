@@ -196,3 +196,28 @@ def test_bad_picture_in_the_question_box(talk: Talk) -> None:
     talk.send("what is it?")
     assert "not a picture" in talk.notice()
     assert talk.text() == "what is it?"
+
+
+def test_wrong_kind_of_file_in_chinese(tabs: Callable[..., Talk]) -> None:
+    talk = tabs(locale="zh-CN").open("?chat=new")
+    for box in ("#picture", "#box"):
+        talk.page.set_input_files(
+            f"{box} input[type=file]", upload(b"words", "notes.txt", "text/plain")
+        )
+        talk.page.wait_for_selector(".toast-wrap :text('“notes.txt”不是图片')")
+        talk.page.wait_for_selector(".toast-wrap :text('出错了')")
+        talk.page.locator(".toast-wrap button").first.click()
+        talk.page.wait_for_selector("[data-testid=toast-body]", state="detached")
+
+
+def test_refresh_layout_says_that_it_shows_one_picture(talk: Talk) -> None:
+    talk.menu()
+    talk.page.click("#settings button")
+    talk.page.click("#set-layout input")
+    talk.page.click("#set-layout [role=option]:has-text('refresh')")
+    talk.give(picture())
+    talk.ask("one")
+    assert not talk.page.query_selector(".notice")
+    talk.give(picture("#0000aa"))
+    talk.ask("two")
+    assert "only the newest picture" in talk.notice()

@@ -163,7 +163,7 @@
     if (name === "edit") return void edit(button, trigger);
     if (name === "theme") return void switchTheme();
     if (name === "language") return void switchLanguage();
-    if (name === "ask") return void setDraft(text);
+    if (name === "ask") { closeMenu(); return void setDraft(text); }
     if (name === "delete" && !confirm(ask)) return;
     if (name === "rename") {
       const title = prompt(say("rename_ask"), text);
@@ -206,7 +206,28 @@
     ["#picture button[aria-label='Remove Image']", "clear_picture"],
     [".sidebar.open .toggle-button", "menu_close"], [".sidebar:not(.open) .toggle-button", "menu_open"],
   ];
+  // Gradio's own messages are English: said again in the page's language and words.
+  const TOASTS = [
+    [/^Invalid file type: (.*)\. Only .* allowed\.$/, "toast_type"], [/^File size exceeds/, "toast_size"],
+    [/^Connection to the server was lost/, "connection_lost"], [/currently busy|queue is full/i, "toast_busy"],
+    [/^Connection errored out|^Could not (parse|resolve)|^(TypeError: )?(Failed to fetch|network error)/i, "toast_broken"],
+    [/^Error$/, "toast_error"], [/^Warning$/, "toast_warning"], [/^Info$/, "toast_info"],
+  ];
+  const translateToasts = () => {
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    const toasts = document.querySelectorAll(".toast-wrap, [data-testid=toast-body]");
+    for (const toast of toasts) {
+      walker.currentNode = toast;
+      for (let node = walker.nextNode(); node && toast.contains(node); node = walker.nextNode()) {
+        for (const [pattern, key] of TOASTS) {
+          const match = node.data.trim().match(pattern);
+          if (match) node.data = say(key).replace("{name}", match[1] || "");
+        }
+      }
+    }
+  };
   const nameThings = () => {
+    translateToasts();
     for (const [selector, key] of NAMES) {
       for (const element of document.querySelectorAll(selector)) {
         if (element.dataset.named === lang + key) continue;
