@@ -1,0 +1,221 @@
+"""``python -m webui``: settings → engine → store → app → server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from instructblip.engine.base import Engine
+from instructblip.errors import InstructBlipError
+from webui.settings import Settings, read_settings, with_login
+
+log = logging.getLogger("webui")
+_TRIED_PORTS = 100
+
+
+def main(
+    argv: Sequence[str] | None = None, make_engine: Callable[[Settings], Engine] | None = None
+) -> int:
+    """Serve until SIGTERM or Ctrl-C; an error of ours is one sentence, exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        settings = _with_share_login(read_settings(argv))
+        listening = listen(settings.host, settings.port)
+        check_data(Path(settings.data))
+        _warn_if_open(settings)
+        engine = (make_engine or load_engine)(settings)
+    except InstructBlipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    try:
+        serve(settings, engine, listening)
+    except InstructBlipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    finally:
+        engine.close(1.0)
+    return 0
+
+
+def load_engine(settings: Settings) -> Engine:
+    """The engine of this process; torch is imported here and nowhere else in this package."""
+    from instructblip.checkpoints import load
+    from instructblip.engine.local import LocalEngine
+
+    say(f"Loading the model ({settings.model}) …")
+    model = load(settings.model, device=settings.device, dtype=settings.dtype)
+    return LocalEngine(model, max_waiting=settings.max_waiting)
+
+
+def serve(settings: Settings, engine: Engine, listening: socket.socket) -> None:
+    """Run the server on a bound socket until it is told to stop."""
+    import uvicorn
+
+    from webui.app import build_page
+    from webui.runs import Runs
+    from webui.server import create_app
+    from webui.sessions import Admission
+    from webui.store import Store
+
+    store = Store(Path(settings.data))
+    recovered = store.recover()
+    if recovered:
+        say(f"{recovered} answer(s) of the last run were cut off; their text was kept.")
+    runs = Runs(engine, store, settings.grace, Admission(settings.per_owner))
+    app = create_app(settings, engine, store, runs, build_page)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        timeout_graceful_shutdown=1,  # open event streams would hold the server for ever
+        root_path=settings.root_path,
+        proxy_headers=True,
+        ws="websockets-sansio",
+        lifespan="on",
+    )
+    server = _server(config, lambda: _ready(settings, engine, listening, app))
+    server.run(sockets=[listening])
+
+
+def _ready(settings: Settings, engine: Engine, listening: socket.socket, app: Any) -> None:
+    port = listening.getsockname()[1]
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "") else settings.host
+    shown = f"[{host}]" if ":" in host else host
+    card = engine.card
+    say(f"{card.name} on {card.device} ({card.dtype}).")
+    say(f"Open http://{shown}:{port}{settings.root_path}/ in a browser. Ctrl-C stops the server.")
+    if settings.share:
+        threading.Thread(target=_share, args=(settings, port, app), daemon=True).start()
+
+
+def _share(settings: Settings, port: int, app: Any) -> None:
+    from webui.share import advice, open_tunnel
+
+    try:
+        tunnel = open_tunnel(settings, port)
+    except InstructBlipError as error:
+        say(advice(str(error), port))
+        return
+    app.state.origins.add(tunnel.url.lower().rstrip("/"))
+    app.state.tunnel = tunnel
+    say(f"Share link: {tunnel.url}  (anyone with the login can chat here while this runs)")
+
+
+def _with_share_login(settings: Settings) -> Settings:
+    """A public link always asks for a login; one is made up if none was given."""
+    if not settings.share or settings.auth:
+        return settings
+    password = secrets.token_urlsafe(9)
+    say(f"Login for the share link: name guest, password {password}")
+    return with_login(settings, "guest", password)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind before anything slow happens.
+
+    Raises:
+        InstructBlipError: the port is taken (the next free one is named), or the address is not ours.
+    """
+    try:
+        return _bind(host, port)
+    except OSError as error:
+        free = next(
+            (p for p in range(port + 1, min(port + _TRIED_PORTS, 65536)) if _free(host, p)), 0
+        )
+        if not free:
+            raise InstructBlipError(
+                f"Cannot listen on {host}:{port}: {error.strerror}. Use another --host or --port.",
+                code="address",
+            ) from error
+        raise InstructBlipError(
+            f"Port {port} is taken ({error.strerror}). Port {free} is free: --port {free}",
+            code="port_taken",
+            port=port,
+            free=free,
+        ) from error
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(128)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _free(host: str, port: int) -> bool:
+    try:
+        _bind(host, port).close()
+    except OSError:
+        return False
+    return True
+
+
+def check_data(folder: Path) -> None:
+    """Make the data folder and see that it can be written.
+
+    Raises:
+        InstructBlipError: it cannot (``store_unwritable``).
+    """
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InstructBlipError(
+            f"The data folder {folder} cannot be written ({error.strerror}). "
+            "Name another one with --data FOLDER.",
+            code="store_unwritable",
+            path=str(folder),
+        ) from error
+
+
+def _warn_if_open(settings: Settings) -> None:
+    if settings.loopback or settings.logins:
+        return
+    say(
+        "*"
+        * 78
+        + f"\nWARNING: listening on {settings.host} without a login. Everybody who reaches this "
+        "machine\ncan chat here and use its device. Ask for a login with --auth USER:PASS, or "
+        "listen on\n127.0.0.1 and use a tunnel.\n" + "*" * 78
+    )
+
+
+def say(words: str) -> None:
+    """A line for the person at the terminal."""
+    print(words, flush=True)
+
+
+def _server(config: Any, ready: Callable[[], None]) -> Any:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """Says when it is up."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            if self.started:
+                ready()
+
+    return Server(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The FastAPI parent: owner cookie, pictures, login, health, and Gradio mounted in it."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import html
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from instructblip.engine.base import Engine
+from instructblip.errors import InstructBlipError
+from webui.guard import Guard, set_cookie
+from webui.i18n import LANGUAGES, text
+from webui.runs import Runs
+from webui.sessions import COOKIE, Signer, load_key, owner_of
+from webui.settings import Settings
+from webui.store import Store
+from webui.streams import StreamsOverWebSocket
+from webui.theme import EarlyScript, page_look
+from webui.uploads import Uploads
+
+BuildPage = Callable[..., gr.Blocks]
+_WRONG_LOGIN_PAUSE = 0.5  # seconds; slows guessing
+
+
+def create_app(
+    settings: Settings, engine: Engine, store: Store, runs: Runs, build_page: BuildPage
+) -> FastAPI:
+    """The whole server as one ASGI app; ``app.state.origins`` takes further addresses."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # Uploads live in a folder of this server alone, not in one shared by all users of the machine.
+    os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="instructblip-"))
+    signer, uploads = Signer(load_key(Path(settings.data))), Uploads()
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await runs.close()
+        await asyncio.to_thread(engine.close, 1.0)
+
+    app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.origins = {origin.lower() for origin in settings.origins}
+    _routes(app, engine, store)
+    _login_routes(app, settings, signer)
+    page = build_page(engine, store, runs, owner_of=owner_of, owned_upload=uploads.read)
+    app = gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        show_error=False,
+        max_file_size=settings.max_upload * 2**20,
+        enable_monitoring=False,
+        root_path=settings.root_path or None,
+        **page_look(),
+    )
+    app.add_middleware(EarlyScript)
+    app.add_middleware(
+        Guard, settings=settings, signer=signer, uploads=uploads, origins=app.state.origins
+    )
+    # Outermost: what comes over a WebSocket passes the guard as the request that it stands for.
+    app.add_middleware(StreamsOverWebSocket)
+    return app
+
+
+def _routes(app: FastAPI, engine: Engine, store: Store) -> None:
+    @app.get("/healthz")
+    def health() -> JSONResponse:
+        counts = engine.statistics()
+        return JSONResponse({"ok": True, "model": engine.card.name, **_public(counts)})
+
+    @app.get("/pictures/{picture_id}")
+    def picture(picture_id: str, request: Request) -> Response:
+        try:
+            owner = owner_of(request)
+            path = store.picture_path(owner, picture_id)
+            mime = store.picture_mime(owner, picture_id)
+        except InstructBlipError:
+            # Somebody else's picture looks exactly like one that does not exist.
+            return JSONResponse({"error": "There is no such picture."}, 404)
+        headers = {
+            "Cache-Control": "private, max-age=31536000, immutable",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "Vary": "Cookie",
+        }
+        return FileResponse(path, media_type=mime, headers=headers)
+
+
+def _public(counts: dict[str, Any]) -> dict[str, Any]:
+    return {k: counts[k] for k in ("waiting", "running") if k in counts}
+
+
+def _login_routes(app: FastAPI, settings: Settings, signer: Signer) -> None:
+    @app.get("/login")
+    def form(request: Request) -> Response:
+        if not settings.logins:
+            return RedirectResponse(f"{settings.root_path}/", 303)
+        return HTMLResponse(_login_page(request, wrong=False))
+
+    @app.post("/login")
+    async def enter(request: Request) -> Response:
+        values = await request.form()
+        name, password = str(values.get("name", "")), str(values.get("password", ""))
+        known = settings.logins.get(name)
+        # The comparison runs also for an unknown name, so that both take the same time.
+        right = hmac.compare_digest((known or "\0").encode(), password.encode())
+        if known is None or not right:
+            await asyncio.sleep(_WRONG_LOGIN_PAUSE)
+            return HTMLResponse(_login_page(request, wrong=True), 401)
+        answer = RedirectResponse(f"{settings.root_path}/", 303)
+        visitor = signer.visitor_of_login(name)
+        answer.headers.append("set-cookie", set_cookie(signer, visitor, settings, request.scope))
+        return answer
+
+    @app.get("/logout")
+    def leave() -> Response:
+        answer = RedirectResponse(f"{settings.root_path}/login", 303)
+        answer.delete_cookie(COOKIE)
+        return answer
+
+
+def _login_page(request: Request, *, wrong: bool) -> str:
+    wanted = request.headers.get("accept-language", "en")[:2]
+    lang = wanted if wanted in LANGUAGES else "en"
+
+    def say(key: str) -> str:
+        return html.escape(text(lang, key))
+
+    note = f'<p role="alert">{say("login_wrong")}</p>' if wrong else ""
+    return f"""<!doctype html><html lang="{lang}"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>InstructBLIP</title>
+<style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,"Noto Sans CJK SC",sans-serif;
+display:grid;place-items:center;min-height:90vh;margin:0}}form{{display:grid;gap:.8rem;width:18rem}}
+input,button{{font:inherit;padding:.5rem .7rem;border-radius:.5rem;border:1px solid #8888}}
+button{{background:#2563eb;color:#fff;border:0}}p{{color:#dc2626;margin:0}}</style>
+<form method="post"><h1>InstructBLIP</h1>{note}
+<label>{say("login_name")}<br><input name="name" autocomplete="username" required autofocus></label>
+<label>{say("login_password")}<br><input name="password" type="password"
+autocomplete="current-password" required></label><button>{say("login_enter")}</button></form></html>"""
