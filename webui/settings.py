@@ -47,7 +47,7 @@ class Settings:
     )
     grace: float = _about(20.0, "seconds that an answer goes on when nobody looks on any more")
     max_waiting: int = _about(64, "requests that may wait for the model")
-    per_owner: int = _about(4, "answers that one visitor may have running or waiting")
+    per_owner: int = _about(16, "answers that one visitor may have running or waiting")
     max_upload: int = _about(32, "largest picture file, in MB")
     lang: str = _about("", "language of the page: en or zh; the browser's unless given")
 

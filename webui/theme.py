@@ -50,16 +50,19 @@ def theme() -> gr.themes.Base:
 
 
 @cache
-def script() -> str:
-    """``page.js`` with its messages in both languages, as an inline script element."""
+def script(language: str = "") -> str:
+    """``page.js`` with its messages in both languages, as an inline script element.
+
+    ``language`` is the page's until a visitor chooses one; empty follows the browser.
+    """
     table = {
-        language: {key: messages(language)[key] for key in _SCRIPT_KEYS}
-        | {"box": messages(language)["ui_box"]}
-        for language in LANGUAGES
+        each: {key: messages(each)[key] for key in _SCRIPT_KEYS} | {"box": messages(each)["ui_box"]}
+        for each in LANGUAGES
     }
     # "<" is escaped so that no message can end the script element.
     inserted = json.dumps(table, ensure_ascii=False).replace("<", "\\u003c")
     source = (_STATIC / "page.js").read_text("utf-8").replace("/*TEXT*/ {}", inserted)
+    source = source.replace('/*DEFAULT*/ ""', json.dumps(language))
     return f"<script>{source}</script>"
 
 
@@ -92,8 +95,9 @@ class EarlyScript:
     late for a script that decides both.
     """
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, language: str = "") -> None:
         self.app = app
+        self.script = script(language).encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Rewrite HTML answers to GET; everything else passes untouched."""
@@ -112,7 +116,7 @@ class EarlyScript:
             else:
                 body += message.get("body", b"")
                 if not message.get("more_body", False):
-                    body = body.replace(b"<head>", b"<head>" + script().encode(), 1)
+                    body = body.replace(b"<head>", b"<head>" + self.script, 1)
                     headers = [h for h in start["headers"] if h[0].lower() != b"content-length"]
                     headers.append((b"content-length", str(len(body)).encode()))
                     await send({**start, "headers": headers})

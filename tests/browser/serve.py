@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
-from slow_engine import SlowEngine
+from slow_engine import SlowEngine  # noqa: E402
 
-from webui.__main__ import main
+from webui.__main__ import main  # noqa: E402
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

@@ -14,7 +14,7 @@ from driver import Server, Talk, picture, slow_server
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One answer at a time, so that a line forms."""
     data: Path = tmp_path_factory.mktemp("crowd") / "data"
-    running = slow_server(data, delay=0.04, slots=1).start()
+    running = slow_server(data, delay=0.03, slots=1).start()
     yield running
     running.kill()
 
@@ -23,8 +23,9 @@ def test_ten_tabs_wait_in_line_and_get_their_own_answers(tabs: Callable[..., Tal
     crowd = [tabs().open("?chat=new") for _ in range(10)]
     for talk in crowd:
         talk.give(picture())
-    for number, talk in enumerate(crowd):
-        talk.send(f"count {20 + number}")
+    counts = [120, *range(5, 14)]  # the first one holds the line up until all have asked
+    for talk, count in zip(crowd, counts, strict=True):
+        talk.send(f"count {count}")
     places = set()
     for talk in crowd[3:]:
         talk.page.wait_for_function(
@@ -35,21 +36,21 @@ def test_ten_tabs_wait_in_line_and_get_their_own_answers(tabs: Callable[..., Tal
         match = re.match(r"(\d+)(st|nd|rd|th) in line", said)
         assert match, said
         places.add(int(match[1]))
-    assert len(places) >= 5
-    for number, talk in enumerate(crowd):
+    assert len(places) >= 4, places
+    for talk, count in zip(crowd, counts, strict=True):
         talk.wait_idle(60_000)
-        assert talk.answers() == [" ".join(map(str, range(1, 21 + number)))]
+        assert talk.answers() == [" ".join(map(str, range(1, count + 1)))]
 
 
 def test_a_closed_tab_neither_blocks_nor_loses_its_answer(tabs: Callable[..., Talk]) -> None:
     first, second = tabs().open("?chat=new"), tabs().open("?chat=new")
     for talk in (first, second):
         talk.give(picture())
-    first.send("count 45")
+    first.send("count 60")
     first.wait_words(r"\b3\b")
     address = first.page.url
     first.page.close()
     assert second.ask("hello") == "Turn 1: hello"
     again = tabs().open(address.split("/")[-1])
     again.wait_idle()
-    assert again.answers() == [" ".join(map(str, range(1, 46)))]
+    assert again.answers() == [" ".join(map(str, range(1, 61)))]

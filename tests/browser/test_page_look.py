@@ -101,5 +101,5 @@ def test_examples_and_offered_questions(talk: Talk) -> None:
     talk.page.wait_for_selector(".turns .turn")
     asked = talk.questions()[0]
     assert talk.answers() == [f"Turn 1: {asked}"]
-    talk.page.locator(".asks .chip").first.click()
+    talk.page.locator("#about .asks .chip").first.click()
     assert talk.text() == "What is on the left?"

@@ -1,12 +1,13 @@
 // Loaded in <head>, before Gradio's own scripts. No framework, no request of its own.
 (() => {
   const TEXT = /*TEXT*/ {};
+  const DEFAULT = /*DEFAULT*/ "";
   const cookie = (name) => (document.cookie.match(`(?:^|; )${name}=([^;]*)`) || [])[1];
   const base = location.pathname.replace(/[^/]*$/, "");
 
   // --- language: Gradio follows navigator.language, the server follows the cookie --------------
   let lang = cookie("lang");
-  if (!TEXT[lang]) lang = (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en";
+  if (!TEXT[lang]) lang = DEFAULT || ((navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en");
   const keepLanguage = (value) => {
     document.cookie = `lang=${value}; path=${base}; max-age=31536000; SameSite=Lax`;
   };
