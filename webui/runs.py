@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -91,18 +92,14 @@ class Run:
             while sent.finish is None:
                 changed = self._changed
                 if self.snapshot is sent:
-                    try:
+                    with suppress(TimeoutError):
                         await asyncio.wait_for(changed.wait(), heartbeat)
-                    except TimeoutError:
-                        pass
                 # The first words and the end are not held back.
                 pause = at + 1 / UPDATES_PER_SECOND - time.monotonic()
                 while pause > 0 and not self.done and (sent.text or not self.snapshot.text):
                     changed = self._changed
-                    try:
+                    with suppress(TimeoutError):
                         await asyncio.wait_for(changed.wait(), pause)
-                    except TimeoutError:
-                        pass
                     pause = at + 1 / UPDATES_PER_SECOND - time.monotonic()
                 sent, at = self.snapshot, time.monotonic()
                 yield sent

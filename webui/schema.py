@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from instructblip.errors import InstructBlipError
@@ -113,10 +114,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             known=VERSION,
         )
     for version in range(found, VERSION):
-        in_transaction(
-            connection,
-            lambda step=MIGRATIONS[version], after=version + 1: _step(connection, step, after),
-        )
+        in_transaction(connection, partial(_step, connection, MIGRATIONS[version], version + 1))
 
 
 def _step(connection: sqlite3.Connection, script: str, version: int) -> None:

@@ -179,7 +179,8 @@ def _typed(name: str, value: Any) -> Any:
     try:
         if isinstance(value, bool) or (isinstance(default, int) and isinstance(value, float)):
             raise ValueError(value)
-        return type(default)(value)
+        kind: type[Any] = type(default)
+        return kind(value)
     except (TypeError, ValueError):
         raise _bad(
             name, value, "a whole number" if isinstance(default, int) else "a number"

@@ -13,51 +13,17 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from instructblip.errors import InstructBlipError, UnknownTurn
 from instructblip.images import prepare
 from webui.pictures import PictureFolder, is_picture_id
+from webui.records import Chat, Turn, chat_of, turn_of
 from webui.schema import open_database
 
 TITLE_LENGTH = 60
 UNUSED_PICTURE_AGE = 24 * 3600.0  # uploaded, never asked about: removed at a start after this long
-
-
-@dataclass(frozen=True)
-class Chat:
-    """One conversation; ``leaf_id`` is the turn that the page shows last."""
-
-    id: str
-    owner: str
-    title: str
-    leaf_id: str | None
-    created: float
-    updated: float
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A question about a picture and its answer; ``finish`` is None while it is being written."""
-
-    id: str
-    chat_id: str
-    parent_id: str | None
-    question: str
-    picture_id: str
-    answer: str
-    answer_ids: tuple[int, ...]
-    qformer_text: str
-    tokenizer: str
-    finish: str | None
-    error: str
-    statistics: dict[str, float]
-    created: float
-    error_code: str = ""
-    error_values: dict[str, Any] = field(default_factory=dict)
-    parameters: dict[str, Any] = field(default_factory=dict)  # sampling and layout, as asked
 
 
 class Store:
@@ -108,7 +74,7 @@ class Store:
                ORDER BY updated DESC, created DESC""",
             {"owner": owner, "needle": needle},
         )
-        return [_chat(row) for row in rows]
+        return [chat_of(row) for row in rows]
 
     def chat(self, owner: str, chat_id: str) -> Chat:
         """One chat of this owner.
@@ -119,7 +85,7 @@ class Store:
         row = self._one("SELECT * FROM chats WHERE id = ? AND owner = ?", (chat_id, owner))
         if row is None:
             raise _unknown("chat", chat_id)
-        return _chat(row)
+        return chat_of(row)
 
     def rename_chat(self, owner: str, chat_id: str, title: str) -> None:
         """Give the chat a title of at most 200 characters."""
@@ -295,7 +261,7 @@ class Store:
         )
         if row is None:
             raise _unknown("turn", turn_id)
-        return _turn(row)
+        return turn_of(row)
 
     def path(self, owner: str, chat_id: str) -> list[Turn]:
         """The shown turns of a chat, root to leaf."""
@@ -313,7 +279,7 @@ class Store:
                SELECT turns.* FROM turns JOIN up ON turns.id = up.id ORDER BY depth DESC""",
             (turn_id,),
         )
-        return [_turn(row) for row in rows]
+        return [turn_of(row) for row in rows]
 
     def siblings(self, owner: str, turn_id: str) -> list[Turn]:
         """The versions beside a turn (same parent), itself included, oldest first."""
@@ -322,7 +288,7 @@ class Store:
             "SELECT * FROM turns WHERE chat_id = ? AND parent_id IS ? ORDER BY seq",
             (turn.chat_id, turn.parent_id),
         )
-        return [_turn(row) for row in rows]
+        return [turn_of(row) for row in rows]
 
     def set_leaf(
         self, owner: str, chat_id: str, turn_id: str | None, *, descend: bool = False
@@ -431,17 +397,3 @@ def _unknown(kind: str, wanted: str) -> UnknownTurn:
         code=f"unknown_{kind}",
         id=str(wanted)[:40],
     )
-
-
-def _chat(row: sqlite3.Row) -> Chat:
-    return Chat(
-        **{key: row[key] for key in ("id", "owner", "title", "leaf_id", "created", "updated")}
-    )
-
-
-def _turn(row: sqlite3.Row) -> Turn:
-    values = {key: row[key] for key in row.keys() if key != "seq"}
-    values["answer_ids"] = tuple(json.loads(values["answer_ids"]))
-    for key in ("statistics", "parameters", "error_values"):
-        values[key] = json.loads(values[key])
-    return Turn(**values)

@@ -146,9 +146,13 @@ class Dialogues:
         return 0 if len(scene.objects) == 1 else None
 
     def _spot(self, scene: Scene) -> tuple[int, str] | None:
-        """An object that is alone in its cell, with the cell's name."""
+        """An object that is alone in a corner or in the middle, with the place's name.
+
+        The other cells are left out: "on the left" asks for the leftmost thing.
+        """
         cells = [t.cell for t in scene.objects]
-        alone = [i for i, c in enumerate(cells) if cells.count(c) == 1]
+        clear = [(c[0] == 1) == (c[1] == 1) for c in cells]
+        alone = [i for i, c in enumerate(cells) if cells.count(c) == 1 and clear[i]]
         if not alone:
             return None
         i = self._rng.choice(alone)

@@ -225,13 +225,19 @@ def train_joint(
     bert = BertTokenizer.from_pretrained(folder / "qformer_tokenizer")
     names = {n: i for i, n in enumerate(class_names())}
     joint = JointModel(folder, names, bert)
-    state = torch.load(vision, weights_only=True)
-    joint.model.vision_model.load_state_dict(
-        {k.removeprefix("vision."): v for k, v in state.items() if k.startswith("vision.")}
-    )
     if out.exists():
         joint.load_state_dict(torch.load(out, weights_only=True), strict=False)
         seed += int(out.stat().st_mtime)
+    elif (folder / "model.safetensors").exists():
+        # What ships is enough to go on from; the probes learn again within minutes.
+        shipped = InstructBlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        joint.model.load_state_dict(shipped.state_dict())
+        seed += int((folder / "model.safetensors").stat().st_mtime)
+    if vision.exists():
+        state = torch.load(vision, weights_only=True)
+        joint.model.vision_model.load_state_dict(
+            {k.removeprefix("vision."): v for k, v in state.items() if k.startswith("vision.")}
+        )
     collator = Collator(Tokenizer(folder / "tokenizer.model"), {}, bert, names)
     _loop(joint, collator, Material(seed, 40, 2), out, (minutes, lookup_minutes, peak, warm, hold))
 
