@@ -127,7 +127,13 @@ class Handlers:
                 view.told_to_wait = True
                 return self._hint(who, "hint_running_elsewhere")
             if name in ("retry", "edit", "example"):
-                return await self._act_asking(name, wanted, words, view, who, panel)
+                if view.sending:  # a double click
+                    return {}
+                view.sending = True
+                try:
+                    return await self._act_asking(name, wanted, words, view, who, panel)
+                finally:
+                    view.sending = False
             return await self._act_moving(name, wanted, words, view, who)
         except Exception as error:
             return self._failed(who, error)
@@ -182,7 +188,7 @@ class Handlers:
             self.store.rename_chat(who.owner, wanted, words)
         elif name == "delete":
             self._delete(view, who, wanted)
-        elif name == "scene":
+        elif name == "scene" and self.engine.card.scenes:
             view.picture_id, view.offers = await asyncio.to_thread(self._new_scene, who)
             return self._picture(view, who) | self._say("")
         else:

@@ -20,8 +20,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_ten_tabs_wait_in_line_and_get_their_own_answers(tabs: Callable[..., Talk]) -> None:
-    crowd = [tabs().open("?chat=new") for _ in range(10)]
+    crowd = [tabs() for _ in range(10)]
     for talk in crowd:
+        talk.page.goto(f"{talk.url}?chat=new", wait_until="commit")
+    for talk in crowd:
+        talk.ready()
         talk.give(picture())
     counts = [120, *range(5, 14)]  # the first one holds the line up until all have asked
     for talk, count in zip(crowd, counts, strict=True):
