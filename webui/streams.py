@@ -51,7 +51,7 @@ class StreamsOverWebSocket:
 
         async def answer(message: dict[str, Any]) -> None:
             if gone.is_set():
-                return
+                raise OSError("the page is gone")
             if message["type"] == "http.response.start":
                 kinds = [v.decode() for k, v in message["headers"] if k.lower() == b"content-type"]
                 start = {"status": message["status"], "type": "".join(kinds[:1])}
@@ -67,6 +67,9 @@ class StreamsOverWebSocket:
         watching = asyncio.create_task(watch())
         try:
             await self.app(scope, request, answer)
+        except OSError:
+            if not gone.is_set():
+                raise
         finally:
             watching.cancel()
             if not gone.is_set():
@@ -93,6 +96,8 @@ def _as_get(scope: Any, path: str, query: str) -> dict[str, Any]:
     return {
         **{k: v for k, v in scope.items() if k not in ("subprotocols", "extensions", "state")},
         "type": "http",
+        # As uvicorn's own: Starlette then listens for the disconnect, and ends the stream at once.
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "GET",
         "scheme": "https" if scope.get("scheme") == "wss" else "http",

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import websockets
+import websockets.sync.client
 from driver import Server, Talk, picture, slow_server
 
 
@@ -57,3 +59,23 @@ def test_a_closed_tab_neither_blocks_nor_loses_its_answer(tabs: Callable[..., Ta
     again = tabs().open(address.split("/")[-1])
     again.wait_idle()
     assert again.answers() == [" ".join(map(str, range(1, 61)))]
+
+
+def test_streams_are_for_this_page_only(server: Server) -> None:
+    address = server.url.replace("http", "ws") + "streams?to="
+    beat = "/gradio_api/heartbeat/abc"
+    with websockets.sync.client.connect(address + beat, origin=server.url.rstrip("/")) as socket:  # type: ignore[arg-type]
+        assert '"status": 200' in str(socket.recv(5))
+    for to, origin in ((beat, "https://evil.example"), ("/gradio_api/info", None), ("", None)):
+        with pytest.raises(websockets.InvalidStatus):
+            websockets.sync.client.connect(address + to, origin=origin).close()  # type: ignore[arg-type]
+
+
+def test_without_websockets_plain_requests_serve(tabs: Callable[..., Talk]) -> None:
+    talk = tabs()
+    talk.page.add_init_script(
+        "window.WebSocket = class { constructor() { setTimeout(() => this.onclose({code: 1006})) } close() {} }"
+    )
+    talk.open("?chat=new")
+    talk.give(picture())
+    assert talk.ask("hello") == "Turn 1: hello"

@@ -56,10 +56,8 @@ def test_phone(tabs: Callable[..., Talk]) -> None:
     )
     page = talk.page
     talk.give(picture())
-    for number in range(6):
-        talk.ask(
-            f"question number {number} with quite a few words so that the line is full and wraps"
-        )
+    for number in range(4):
+        talk.ask(f"question {number} with enough words that the line wraps")
     talk.ask("x" * 300)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("document.querySelector('#log').scrollWidth <= 390")
