@@ -8,7 +8,6 @@ from pathlib import Path
 
 import sentencepiece
 import torch
-from PIL import Image
 from transformers import (
     BertTokenizer,
     InstructBlipConfig,
@@ -17,6 +16,10 @@ from transformers import (
     InstructBlipVisionConfig,
     LlamaConfig,
 )
+
+from tests.tiny_picture import picture
+
+__all__ = ["make_checkpoint", "picture"]
 
 SENTENCES = [
     "what is in the picture", "where is the red cat", "how many dogs are there", "a blue circle",
@@ -77,14 +80,3 @@ def _config(llm_vocabulary: int, words: int) -> InstructBlipConfig:
         ).to_dict(),
         num_query_tokens=4,
     )  # fmt: skip
-
-
-def picture(
-    colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (40, 30)
-) -> bytes:
-    """PNG bytes with some structure, so that features differ between pictures."""
-    image = Image.new("RGB", size, colour)
-    image.paste((255 - colour[0], 99, 12), (5, 5, size[0] // 2, size[1] // 2))
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()
