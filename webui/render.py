@@ -269,8 +269,9 @@ def strip(picture_id: str | None, offers: Sequence[str], card: ModelCard, langua
 
 def about(card: ModelCard, language: str) -> str:
     """What the model can be asked, what it knows, its licence."""
+    # A translation in full-width brackets is shown, but not asked.
     asks = "".join(
-        f"<li>{button('ask', q, label=escape(q), kind='chip', text=q)}</li>"
+        f"<li>{button('ask', q, label=escape(q), kind='chip', text=q.split('（')[0].strip())}</li>"
         for q in localised(card.can_ask, language, ())
     )
     world = localised(card.world, language, "")

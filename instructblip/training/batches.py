@@ -77,17 +77,18 @@ class Collator:
         return self._cache[text]
 
     def batch(
-        self, scenes: Sequence[Scene], talks: Sequence[tuple[int, Sequence[Exchange]]]
+        self, scenes: Sequence[Scene], talks: Sequence[Sequence[tuple[int, Exchange]]]
     ) -> Batch:
-        """``talks`` pairs a scene's index with a dialogue about it."""
+        """Each dialogue pairs its exchanges with the index of the scene that they are about."""
         rows: list[tuple[list[int], list[int], list[float]]] = []
         texts: list[str] = []
         pictures: list[int] = []
         exchanges: list[Exchange] = []
-        for scene, dialogue in talks:
+        for talk in talks:
+            dialogue = [exchange for _, exchange in talk]
             rows.append(self._row(dialogue))
             texts += self._texts(dialogue)
-            pictures += [scene] * len(dialogue)
+            pictures += [scene for scene, _ in talk]
             exchanges += dialogue
         ids, targets, weights = (
             _pad([r[k] for r in rows], fill) for k, fill in ((0, 2), (1, -100), (2, 0))

@@ -28,7 +28,9 @@ from instructblip.training.vision import class_names, optimisers, pixels, save, 
 GROUP_ONE, GROUP_TWO = slice(16, 20), slice(20, 24)
 HEADS = 2  # of the last cross-attention, told where to look
 OUTSIDE_SHARE = 0.04
+CHANGE_SHARE = 0.12
 BUCKETS = 4
+Talk = list[tuple[int, Exchange]]  # each exchange with its scene's index
 
 
 class Probes(nn.Module):
@@ -188,29 +190,35 @@ class Material:
         self._talks = Dialogues(self._rng)
         self._pictures, self._each = pictures, talks_each
 
-    def draw(self, lookup: float) -> tuple[list[Scene], list[tuple[int, list[Exchange]]]]:
+    def draw(self, lookup: float) -> tuple[list[Scene], list[Talk]]:
         """``lookup``: share of dialogues that begin with exists, where or relation."""
         scenes: list[Scene] = []
-        talks: list[tuple[int, list[Exchange]]] = []
+        talks: list[Talk] = []
         while len(scenes) < self._pictures:
             outside = self._rng.random() < OUTSIDE_SHARE
             scene = Scene(background(self._rng, 112), (), "") if outside else compose(self._rng)
             scenes.append(scene)
             for _ in range(self._each):
-                turns = self._rng.choices((1, 2, 3), (0.5, 0.3, 0.2))[0]
-                if outside:
-                    talk = outside_dialogue(self._rng, turns)
-                else:
-                    kinds = ("exists", "where", "relation")
-                    kind = (
-                        self._rng.choices(kinds, (4, 3, 4))[0]
-                        if self._rng.random() < lookup
-                        else None
-                    )
-                    talk = self._talks.dialogue(scene, turns, kind)
+                talk = self._talk(scene, outside, lookup)
                 if talk:
-                    talks.append((len(scenes) - 1, talk))
-        return scenes, talks
+                    talks.append([(len(scenes) - 1, exchange) for exchange in talk])
+        return scenes, self._change_pictures(talks)
+
+    def _talk(self, scene: Scene, outside: bool, lookup: float) -> list[Exchange]:
+        turns = self._rng.choices((1, 2, 3), (0.5, 0.3, 0.2))[0]
+        if outside:
+            return outside_dialogue(self._rng, turns)
+        kinds = ("exists", "where", "relation")
+        kind = self._rng.choices(kinds, (4, 3, 4))[0] if self._rng.random() < lookup else None
+        return self._talks.dialogue(scene, turns, kind)
+
+    def _change_pictures(self, talks: list[Talk]) -> list[Talk]:
+        """Put the last turns of another dialogue before some: a new picture in mid-chat."""
+        for n in range(1, len(talks)):
+            if self._rng.random() < CHANGE_SHARE:
+                before = talks[self._rng.randrange(n)][-2:]
+                talks[n] = [*before, *talks[n]][-4:]
+        return talks
 
 
 def train_joint(

@@ -1,4 +1,4 @@
-"""One browser for the folder, one server a module, one context (cookies of its own) a test."""
+"""One browser and one server for the folder, one context (cookies of its own) a test."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server on the slow engine; modules that need another override this."""
+    """A server on the slow engine; modules that need one of their own override this."""
     running = slow_server(tmp_path_factory.mktemp("web") / "data").start()
     yield running
     running.kill()

@@ -31,7 +31,10 @@ CARD = ModelCard(
     image_size=112,
     tokenizer="words",
     world={"en": "It repeats the question.", "zh": "它会重复问题。"},
-    can_ask={"en": ("What is on the left?", "What colour is it?")},
+    can_ask={
+        "en": ("What is on the left?", "What colour is it?"),
+        "zh": ("What is on the left?（左边是什么？）",),
+    },
     refusals={"en": (REFUSAL,)},
     generation=SamplingParams(max_new_tokens=256),
     scenes=True,

@@ -94,6 +94,14 @@ def test_everything_has_a_name(talk: Talk) -> None:
     assert log.get_attribute("aria-live") == "polite"
 
 
+def test_offered_questions_are_asked_without_their_translation(tabs: Callable[..., Talk]) -> None:
+    talk = tabs(locale="zh-CN").open("?chat=new")
+    chip = talk.page.locator("#about .asks .chip").first
+    assert chip.inner_text() == "What is on the left?（左边是什么？）"
+    chip.click()
+    assert talk.text() == "What is on the left?"
+
+
 def test_examples_and_offered_questions(talk: Talk) -> None:
     talk.page.locator(".examples .chip").first.click()
     talk.page.wait_for_selector(".turns .turn")
