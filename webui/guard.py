@@ -22,7 +22,7 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 # Routes of Gradio's that would reach other hosts, other files or other people's state.
 CLOSED = ("/monitoring", "/gradio_api/proxy=", "/proxy=", "/gradio_api/deep_link", "/gradio_api/vibe",
           "/gradio_api/stream/", "/gradio_api/reload", "/gradio_api/mcp")  # fmt: skip
-OPEN = ("/login", "/healthz")
+OPEN = ("/login", "/healthz", "/favicon.ico")
 
 
 class Guard:

@@ -116,7 +116,7 @@ def _login_routes(app: FastAPI, settings: Settings, signer: Signer) -> None:
             await asyncio.sleep(_WRONG_LOGIN_PAUSE)
             return HTMLResponse(_login_page(request, wrong=True), 401)
         answer = RedirectResponse(f"{settings.root_path}/", 303)
-        visitor = signer.visitor_of_login(name)
+        visitor = signer.visitor_of_login(name, shared=name in settings.shared_logins)
         answer.headers.append("set-cookie", set_cookie(signer, visitor, settings, request.scope))
         return answer
 

@@ -40,16 +40,19 @@ class Signer:
         """A visitor without a login, seen for the first time."""
         return Visitor("a-" + secrets.token_hex(16))
 
-    def visitor_of_login(self, name: str) -> Visitor:
-        """The visitor behind a login; the same on every device."""
-        return Visitor("u-" + name, name)
+    def visitor_of_login(self, name: str, shared: bool = False) -> Visitor:
+        """The visitor behind a login; the same on every device.
+
+        Of a login that many people use, as a share link's, each browser is a visitor of its own.
+        """
+        return Visitor(f"u-{name}" + (f"\0{secrets.token_hex(16)}" if shared else ""), name)
 
     def cookie(self, visitor: Visitor, password: str = "") -> str:
         """The cookie's value. A login's cookie dies with its password."""
         if visitor.login is None:
             kind, name = "a", visitor.owner[2:]
         else:
-            kind, name = "v", visitor.login.encode().hex()
+            kind, name = "v", visitor.owner[2:].encode().hex()
         issued = str(int(time.time()))
         return f"{kind}1.{name}.{issued}.{self._sign(kind, name, issued, password)}"
 
@@ -59,7 +62,8 @@ class Signer:
         if match is None:
             return None
         kind, name, issued, signature = match.groups()
-        login = _unhex(name) if kind == "v" else None
+        account = _unhex(name) if kind == "v" else None
+        login = account.partition("\0")[0] if account is not None else None
         if (login is None) is bool(logins) or (login is not None and login not in logins):
             return None
         password = logins[login] if login is not None else ""
@@ -68,7 +72,7 @@ class Signer:
         age = time.time() - int(issued)
         if age > (LOGIN_AGE if login is not None else COOKIE_AGE):
             return None
-        return self.visitor_of_login(login) if login is not None else Visitor("a-" + name)
+        return Visitor(f"u-{account}", login) if login is not None else Visitor("a-" + name)
 
     def _sign(self, kind: str, name: str, issued: str, password: str) -> str:
         secret = hashlib.sha256(password.encode()).hexdigest() if password else ""

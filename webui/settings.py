@@ -36,6 +36,9 @@ class Settings:
     port: int = _about(7860, "port to listen on")
     data: str = _about("data", "folder for chats, pictures and keys")
     auth: tuple[str, ...] = _about((), "ask for a login: USER:PASS, several comma separated")
+    shared_logins: tuple[str, ...] = _about(
+        ("guest",), "logins that many people use: each browser has chats of its own"
+    )
     origins: tuple[str, ...] = _about(
         (), "further addresses under which the page is reached, as https://chat.example.org"
     )
@@ -137,7 +140,8 @@ def parser() -> argparse.ArgumentParser:
                 help=words,
             )
         else:
-            shown = "" if item.default in ("", ()) else f" (default {item.default})"
+            default = ",".join(item.default) if isinstance(item.default, tuple) else item.default
+            shown = "" if default == "" else f" (default {default})"
             made.add_argument(flag, dest=item.name, metavar="X", help=words + shown)
     return made
 

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class Server:
             if self.process.poll() is not None:
                 break
             try:
-                with urllib.request.urlopen(self.url, timeout=2):
+                with urllib.request.urlopen(self.url + "healthz", timeout=2):
                     return self
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
@@ -82,10 +83,13 @@ class Server:
         return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
 
 
-def slow_server(data: Path, delay: float = 0.05, slots: int = 4) -> Server:
+def slow_server(
+    data: Path, delay: float = 0.05, slots: int = 4, flags: Sequence[str] = ()
+) -> Server:
     """The real page and backend on an engine that is slow on purpose."""
     script = str(HERE / "serve.py")
-    return Server([sys.executable, script, "--delay", str(delay), "--slots", str(slots)], data)
+    own = ("--delay", str(delay), "--slots", str(slots))
+    return Server([sys.executable, script, *own, *flags], data)
 
 
 class Talk:

@@ -153,6 +153,18 @@ def test_a_login_covers_everything(make_app, store: Store) -> None:
     assert client.get(f"/pictures/{picture_id}").status_code == 200
 
 
+def test_browsers_with_a_shared_login_do_not_see_each_other(make_app, store: Store) -> None:
+    app = make_app(auth=("guest:secret", "ann:words"))
+    owners = []
+    for name, password in (("guest", "secret"), ("guest", "secret"), ("ann", "words")) * 2:
+        client = TestClient(app, base_url="http://127.0.0.1:7860")
+        client.post("/login", data={"name": name, "password": password})
+        assert client.get("/config").status_code == 200
+        owners.append(bytes.fromhex(client.cookies[COOKIE].split(".")[1]).decode())
+    assert len(set(owners)) == 5  # four guests, and one person on two devices
+    assert client.cookies[COOKIE].split(".")[1] == b"ann".hex()
+
+
 def test_health_tells_no_secrets(visitor: Visitor) -> None:
     body = visitor().get("/healthz").json()
     assert body["ok"]
