@@ -25,6 +25,7 @@ from webui.sessions import COOKIE, Signer, load_key, owner_of
 from webui.settings import Settings
 from webui.store import Store
 from webui.streams import StreamsOverWebSocket
+from webui.tabs import ClosedTabs
 from webui.theme import EarlyScript, page_look
 from webui.uploads import Uploads
 
@@ -43,7 +44,9 @@ def create_app(
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(ClosedTabs(page.state_holder).watch())
         yield
+        watching.cancel()
         await runs.close()
         await asyncio.to_thread(engine.close, 1.0)
 
