@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ SHAPES = ("circle", "square", "triangle", "star", "heart", "diamond", "cross", "
 LETTERS = "ABCDEFGHKLMNPRSTUXYZ"
 DIGITS = "23456789"
 UNKNOWN = "unknown thing"
+Touch = Callable[[random.Random, Image.Image], Image.Image]
 _MASK = 144  # pixels of a cached shape or glyph mask
 
 
@@ -99,7 +101,11 @@ def atlas(folder: Path = ATLAS) -> Atlas:
 
 
 def compose(
-    rng: random.Random | int, style: str | None = None, size: int = SIZE, count: int | None = None
+    rng: random.Random | int,
+    style: str | None = None,
+    size: int = SIZE,
+    count: int | None = None,
+    touch: Touch | None = None,
 ) -> Scene:
     """A fresh scene; the same seed gives the same scene.
 
@@ -108,6 +114,7 @@ def compose(
         style: one drawing style for all icons; ``None`` mixes the training styles.
         size: side of the picture in pixels.
         count: number of objects, else drawn from :data:`COUNTS`.
+        touch: changes each icon before it is drawn (training's augmentation).
     """
     rng = random.Random(rng) if isinstance(rng, int) else rng
     count = count or rng.choices(range(1, 6), COUNTS)[0]
@@ -118,7 +125,7 @@ def compose(
     things: list[Thing] = []
     for box in boxes:
         look = scene_style if style or rng.random() < 0.7 else rng.choice(book.train_styles)
-        things.append(_draw(rng, image, box, look, things, book))
+        things.append(_draw(rng, image, box, look, things, book, touch))
     return Scene(image, tuple(things), scene_style)
 
 
@@ -178,6 +185,7 @@ def _draw(
     style: str,
     earlier: list[Thing],
     book: Atlas,
+    touch: Touch | None,
 ) -> Thing:
     """Paint one object into ``box`` and say what it is."""
     size = image.width
@@ -197,6 +205,8 @@ def _draw(
     if kind == "unknown" and "?" not in group:
         group = book.tiles[rng.choice([s for s in book.train_styles if "?" in book.tiles[s]])]
     tile = rng.choice(group["?" if kind == "unknown" else name])
+    if touch is not None:
+        tile = touch(rng, tile)
     if rng.random() < 0.5:
         tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < 0.4:

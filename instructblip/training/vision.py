@@ -29,10 +29,14 @@ from instructblip.scenes import (
     atlas,
     compose,
 )
+from instructblip.training.augment import touch_icon, touch_picture
+from instructblip.training.foreign import foreign
 
 PATCH = 16
 GRID = SIZE // PATCH
 BACKGROUND = 0
+FOREIGN = "foreign"  # the style of a picture from outside
+TOUCHED = 0.65  # share of scenes whose icons are changed
 
 
 def class_names() -> list[str]:
@@ -56,6 +60,18 @@ class PatchTargets:
     names: Tensor
     colours: Tensor
     boxes: Tensor
+    foreign: Tensor  # [batch] 1.0 where the whole picture is from outside the world
+
+
+def fresh_scene(
+    rng: random.Random, photos: Path | None = None, foreign_share: float = 0.1
+) -> Scene:
+    """A training picture: mostly a composed scene, its icons changed; sometimes a foreign one."""
+    if rng.random() < foreign_share:
+        return Scene(foreign(rng, photos), (), FOREIGN)
+    touch = touch_icon if rng.random() < TOUCHED else None
+    scene = compose(rng, touch=touch)
+    return Scene(touch_picture(rng, scene.image), scene.objects, scene.style) if touch else scene
 
 
 def patch_owner(scene: Scene) -> np.ndarray:
@@ -89,7 +105,9 @@ def targets(scenes: Sequence[Scene], names: dict[str, int]) -> PatchTargets:
                 colours[b, mine] = hues[thing.colour]
             boxes[b, mine, :2] = np.array(thing.centre) - centres[mine] / GRID
             boxes[b, mine, 2] = thing.box[2] - thing.box[0]
-    return PatchTargets(torch.from_numpy(kinds), torch.from_numpy(colours), torch.from_numpy(boxes))
+    outside = torch.tensor([float(s.style == FOREIGN) for s in scenes])
+    dense = [torch.from_numpy(array) for array in (kinds, colours, boxes)]
+    return PatchTargets(dense[0], dense[1], dense[2], outside)
 
 
 def pixels(scenes: Sequence[Scene]) -> Tensor:
@@ -114,10 +132,11 @@ class DenseVision(nn.Module):
         self.names = nn.Linear(width, classes)
         self.colours = nn.Linear(width, len(COLOURS))
         self.boxes = nn.Linear(width, 3)
+        self.foreign = nn.Linear(width, 1)
 
     def loss(self, images: Tensor, truth: PatchTargets) -> tuple[Tensor, dict[str, float]]:
         """Weighted sum of the three heads' losses, and accuracies."""
-        states = self.vision(images).last_hidden_state[:, 1:]
+        whole, states = self.vision(images).last_hidden_state.split((1, GRID * GRID), 1)
         logits = self.names(states).float()
         weight = torch.where(truth.names == BACKGROUND, 0.1, 1.0)
         each = nn.functional.cross_entropy(
@@ -128,11 +147,14 @@ class DenseVision(nn.Module):
         loss = loss + 0.7 * nn.functional.cross_entropy(colour, truth.colours.flatten())
         there = truth.names != BACKGROUND
         loss = loss + 3 * (self.boxes(states).float() - truth.boxes)[there].abs().mean()
+        outside = self.foreign(whole[:, 0]).float()[:, 0]
+        loss = loss + nn.functional.binary_cross_entropy_with_logits(outside, truth.foreign)
         with torch.no_grad():
+            known = float(((outside > 0) == (truth.foreign > 0)).float().mean())
             right = (logits.argmax(-1) == truth.names)[there].float().mean()
             lit = truth.colours.flatten() >= 0
             hue = (colour.argmax(-1) == truth.colours.flatten())[lit].float().mean()
-        return loss, {"names": float(right), "colours": float(hue)}
+        return loss, {"names": float(right), "colours": float(hue), "foreign": known}
 
 
 def sincos(width: int) -> Tensor:
@@ -177,7 +199,13 @@ def schedule(done: float, peak: float, warm: float = 0.01, hold: float = 0.45) -
 
 
 def train_vision(
-    out: Path, minutes: float, *, seed: int = 1, batch: int = 64, peak: float = 2e-3
+    out: Path,
+    minutes: float,
+    *,
+    seed: int = 1,
+    batch: int = 64,
+    peak: float = 2e-3,
+    photos: Path | None = None,
 ) -> dict[str, float]:
     """Train for a time, on fresh scenes at every step; goes on from ``out`` if it exists."""
     torch.set_num_threads(1)
@@ -185,14 +213,14 @@ def train_vision(
     names = {n: i for i, n in enumerate(class_names())}
     model = DenseVision(len(names))
     if out.exists():
-        model.load_state_dict(torch.load(out, weights_only=True))
+        model.load_state_dict(torch.load(out, weights_only=True), strict=False)
         seed += int(out.stat().st_mtime)
     chosen = optimisers(model, peak)
     rng, began, saved, step = random.Random(seed), time.monotonic(), time.monotonic(), 0
     mean: dict[str, float] = {}
     while (spent := time.monotonic() - began) < minutes * 60:
         set_rate(chosen, schedule(spent / (minutes * 60), peak))
-        scenes = [compose(rng) for _ in range(batch)]
+        scenes = [fresh_scene(rng, photos) for _ in range(batch)]
         with torch.autocast("cpu", torch.bfloat16):
             loss, scores = model.loss(pixels(scenes), targets(scenes, names))
         loss.backward()
@@ -223,4 +251,5 @@ def save(model: nn.Module, out: Path) -> None:
 if __name__ == "__main__":
     import sys
 
-    train_vision(Path(sys.argv[1]), float(sys.argv[2]), peak=float(sys.argv[3]))
+    _photos = Path(sys.argv[4]) if len(sys.argv) > 4 else None
+    train_vision(Path(sys.argv[1]), float(sys.argv[2]), peak=float(sys.argv[3]), photos=_photos)
