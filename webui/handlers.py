@@ -128,12 +128,14 @@ class Handlers:
                 return self._hint(who, "hint_running_elsewhere")
             if name in ("retry", "edit", "example"):
                 if view.sending:  # a double click
-                    return {}
+                    return self._box(view)
                 view.sending = True
                 try:
                     return await self._act_asking(name, wanted, words, view, who, panel)
                 finally:
                     view.sending = False
+            if name == "look":
+                return self._look(view, who, wanted)
             return await self._act_moving(name, wanted, words, view, who)
         except Exception as error:
             return self._failed(who, error)
@@ -192,8 +194,21 @@ class Handlers:
             view.picture_id, view.offers = await asyncio.to_thread(self._new_scene, who)
             return self._picture(view, who) | self._say("")
         else:
-            return {}
+            return self._box(view)
         return self._show(view, who) | self._box(view, draft) | self._say("")
+
+    def _look(self, view: View, who: Who, shown: str) -> Changes:
+        """A tab that was away: another tab may have asked, moved or deleted meanwhile."""
+        new, chat_id = view.chat_id is None, view.chat_id or shown
+        if view.sending or not chat_id:
+            return self._box(view)
+        try:
+            chat = self.store.chat(who.owner, chat_id)
+            self._open(view, who, chat_id) if new else self._move(view, chat_id, chat.leaf_id)
+        except UnknownTurn:
+            self._move(view, None, None)
+            return self._show(view, who) | self._box(view) | self._hint(who, "hint_chat_gone")
+        return self._show(view, who, picture=new) | self._box(view)
 
     async def stop(self, view: View) -> None:
         """The stop button: within one unit of work of the engine."""

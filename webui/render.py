@@ -7,6 +7,7 @@ translated names, and turn ids stand in ``data-id`` attributes that the server c
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -17,6 +18,7 @@ from instructblip.engine.base import ModelCard, Phase
 from webui.i18n import coded_text, localised, place_text, text
 from webui.store import Chat, Turn
 
+_CHINESE = re.compile("[\u4e00-\u9fff]")
 _ICONS = {
     "copy": "M9 9h10v12H9zM5 15V3h10",
     "retry": "M20 11a8 8 0 1 0-2.3 5.7M20 4v7h-7",
@@ -149,7 +151,9 @@ def statistics(values: Mapping[str, float], language: str) -> str:
         return ""
     decode = values.get("decode", 0.0)
     first = _seconds(values.get("first_token", 0.0))
-    if count > 1 and decode > 0:
+    if count == 1:
+        line = text(language, "stats_one", first=first)
+    elif decode > 0:
         speed = (
             f"{(count - 1) / decode:.0f}"
             if (count - 1) / decode >= 10
@@ -161,7 +165,8 @@ def statistics(values: Mapping[str, float], language: str) -> str:
     if values.get("waited", 0.0) >= 1.0:
         line += " · " + text(language, "stats_waited", seconds=_seconds(values["waited"]))
     if trimmed := int(values.get("trimmed_turns", 0)):
-        line += " · " + text(language, "stats_trimmed", count=trimmed)
+        key = "stats_trimmed" if trimmed > 1 else "stats_trimmed_one"
+        line += " · " + text(language, key, count=trimmed)
     return line
 
 
@@ -191,9 +196,18 @@ def _notes(turn: Turn, card: ModelCard, language: str) -> str:
         notes.append(("soft", text(language, "finish_cancelled_empty")))
     elif turn.finish in ("cancelled", "length", "deadline", "interrupted"):
         notes.append(("soft", text(language, f"finish_{turn.finish}")))
-    if is_refusal(turn.answer, card):
+    silent = bool(card.refusals) and turn.finish == "stop" and not turn.answer.strip()
+    if silent or is_refusal(turn.answer, card):
         notes.append(("outside", text(language, "outside")))
+    elif _CHINESE.search(turn.question) and "zh" not in card.languages:
+        known = _languages(card, language)
+        notes.append(("outside", text(language, "note_language", languages=known)))
     return "".join(f'<p class="note {kind}">{escape(note)}</p>' for kind, note in notes)
+
+
+def _languages(card: ModelCard, language: str) -> str:
+    names = {"en": text(language, "language_en"), "zh": text(language, "language_zh")}
+    return text(language, "list_comma").join(names.get(each, each) for each in card.languages)
 
 
 def is_refusal(answer_text: str, card: ModelCard) -> bool:
@@ -240,6 +254,10 @@ def welcome(card: ModelCard, examples: Sequence[Any], language: str) -> str:
         )
         alt = escape(text(language, "example_alt", number=number + 1))
         cards += f'<li><img src="{example.data_url}" alt="{alt}">{asks}</li>'
+    limits = ""
+    if card.refusals:  # a model that knows a small world: said before it guesses at a photograph
+        world = localised(card.world, language, "")
+        limits = f'<p class="limits">{escape(world)} {escape(text(language, "about_more"))}</p>'
     shown = (
         f'<h3>{escape(text(language, "examples"))}</h3><ul class="examples">{cards}</ul>'
         if cards
@@ -247,7 +265,7 @@ def welcome(card: ModelCard, examples: Sequence[Any], language: str) -> str:
     )
     return (
         f'<div class="turns" data-chat=""><div class="welcome"><h2>{escape(text(language, "welcome"))}</h2>'
-        f"<p>{escape(text(language, 'welcome_how'))}{scene}</p>{shown}</div></div>"
+        f"<p>{escape(text(language, 'welcome_how'))}{scene}</p>{shown}{limits}</div></div>"
     )
 
 
@@ -278,7 +296,7 @@ def about(card: ModelCard, language: str) -> str:
     rows = (
         ("about_model", card.name),
         ("about_device", f"{card.device}, {card.dtype}"),
-        ("about_languages", ", ".join(card.languages)),
+        ("about_languages", _languages(card, language)),
         ("about_context", text(language, "tokens", count=card.context_length)),
         ("about_licence", card.licence),
     )

@@ -24,7 +24,7 @@ _SCRIPT_KEYS = (
     "title", "log", "copy", "copied", "edit_save", "edit_cancel", "edit_label", "rename_ask", "send",
     "stop", "attach", "remove_file", "camera", "upload", "paste", "clear_picture", "next_picture",
     "menu_open", "menu_close", "connection_lost", "toast_type", "toast_size", "toast_error",
-    "toast_warning", "toast_info", "toast_busy", "toast_broken",
+    "toast_warning", "toast_info", "toast_busy", "toast_broken", "fullscreen", "hint_uploading",
 )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def theme() -> gr.themes.Base:
 
 @cache
 def script(language: str = "") -> str:
-    """``page.js`` with its messages in both languages, as an inline script element.
+    """``page.js`` and ``box.js`` with their messages in both languages, as an inline script element.
 
     ``language`` is the page's until a visitor chooses one; empty follows the browser.
     """
@@ -61,7 +61,8 @@ def script(language: str = "") -> str:
     }
     # "<" is escaped so that no message can end the script element.
     inserted = json.dumps(table, ensure_ascii=False).replace("<", "\\u003c")
-    source = (_STATIC / "page.js").read_text("utf-8").replace("/*TEXT*/ {}", inserted)
+    source = "".join((_STATIC / name).read_text("utf-8") for name in ("page.js", "box.js"))
+    source = source.replace("/*TEXT*/ {}", inserted)
     source = source.replace('/*DEFAULT*/ ""', json.dumps(language))
     return f"<script>{source}</script>"
 

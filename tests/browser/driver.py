@@ -210,6 +210,13 @@ class Talk:
             self.page.wait_for_selector(".sidebar.open")
             self.page.wait_for_timeout(350)
 
+    def settings(self) -> None:
+        """Open the answer settings. Gradio draws them now and sets their values a moment later."""
+        self.menu()
+        self.page.click("#settings button")
+        self.page.wait_for_selector("#set-top_p input")
+        self.page.wait_for_timeout(250)
+
     def _console(self, message: Any) -> None:
         if message.type == "error":
             self.problems.append(f"console: {message.text} ({message.location.get('url', '')})")

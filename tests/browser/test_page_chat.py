@@ -180,8 +180,7 @@ def test_engine_error_and_refusal(seeing: Talk) -> None:
 
 
 def test_wrong_settings_are_explained(seeing: Talk) -> None:
-    seeing.menu()
-    seeing.page.click("#settings button")
+    seeing.settings()
     seeing.page.fill("#set-top_p input", "7")
     seeing.page.wait_for_timeout(300)
     seeing.send("hello")

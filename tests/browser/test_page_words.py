@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from webui import i18n
+from webui.render import statistics
 from webui.theme import script, translations
 
 ROOT = Path(__file__).parent.parent.parent
@@ -86,3 +87,10 @@ def test_values_cannot_break_a_message() -> None:
     assert i18n.text("en", "chats_not_found") == "No chat contains “{search}”."
     assert "</script" not in script()[len("<script>") : -len("</script>")]
     assert translations().translations_dict.keys() == {"en", "zh", "zh-CN", "zh-TW"}
+
+
+def test_one_token_and_one_turn_are_no_plurals() -> None:
+    values = {"new_tokens": 1, "first_token": 0.02, "trimmed_turns": 1}
+    line = statistics(values, "en")
+    assert line.endswith("20 ms · 1 token · the oldest turn no longer fitted and was left out")
+    assert statistics(values | {"new_tokens": 2, "decode": 1.0}, "en").count("2 tokens") == 1

@@ -73,10 +73,8 @@
 
   // --- what survives a reload: the draft in this tab, the answer settings in this browser ------
   const textarea = () => document.querySelector("#box textarea");
-  addEventListener("pagehide", () => {
-    const area = textarea();
-    if (area) store(sessionStorage, "draft", area.value);
-  });
+  const keepDraft = () => { store(sessionStorage, "draft", textarea()?.value || ""); };
+  addEventListener("pagehide", keepDraft);
   const boot = () => JSON.stringify({
     chat: new URLSearchParams(location.search).get("chat") || "",
     draft: stored(sessionStorage, "draft") || "",
@@ -87,9 +85,17 @@
   const setDraft = (value) => {
     const area = textarea();
     if (!area) return;
-    area.value = value;
+    // Past box.js, which takes any other writing for the server's.
+    Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(area, value);
     area.dispatchEvent(new Event("input", { bubbles: true }));
     area.focus();
+  };
+  // An offered question takes the place of another offered one, never of somebody's own words.
+  let offered = "";
+  const offer = (question) => {
+    const now = textarea()?.value.trim() || "";
+    setDraft(now && now !== offered ? `${now} ${question}` : question);
+    offered = question;
   };
 
   // --- buttons in our own HTML -------------------------------------------------------------------
@@ -126,7 +132,7 @@
     const close = () => { editor.remove(); words.hidden = false; button.focus(); };
     cancel.onclick = close;
     area.onkeydown = (event) => {
-      if (event.key === "Escape") close();
+      if (event.key === "Escape") { event.stopPropagation(); close(); }
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
         event.preventDefault();
         editor.requestSubmit();
@@ -134,8 +140,8 @@
     };
     editor.onsubmit = (event) => {
       event.preventDefault();
+      // It goes when the new turn comes. Where that is refused, what was written stays.
       trigger("click", { act: "edit", id: button.dataset.id, text: area.value });
-      close();
     };
     editor.append(area, cancel, save);
     words.hidden = true;
@@ -164,7 +170,7 @@
     if (name === "edit") return void edit(button, trigger);
     if (name === "theme") return void switchTheme();
     if (name === "language") return void switchLanguage();
-    if (name === "ask") { closeMenu(); return void setDraft(text); }
+    if (name === "ask") { closeMenu(); return void offer(text); }
     if (name === "delete" && !confirm(ask)) return;
     if (name === "rename") {
       const title = prompt(say("rename_ask"), text);
@@ -205,6 +211,7 @@
     ["#picture button[aria-label='Upload file']", "upload"],
     ["#picture button[aria-label='Paste from clipboard']", "paste"],
     ["#picture button[aria-label='Remove Image']", "clear_picture"],
+    ["#picture button[aria-label='Fullscreen']", "fullscreen"], ["#box .full-container", "box"],
     [".sidebar.open .toggle-button", "menu_close"], [".sidebar:not(.open) .toggle-button", "menu_open"],
   ];
   // Gradio's own messages are English: said again in the page's language and words.
@@ -243,6 +250,9 @@
     for (const input of document.querySelectorAll("input[type=file]:not([aria-label])")) {
       input.setAttribute("aria-label", say("upload"));
     }
+    // What is out of sight must not be reached by the Tab key either.
+    const drawer = document.querySelector(".sidebar-content");
+    if (drawer) drawer.inert = !drawer.closest(".sidebar.open");
     const area = textarea();
     if (area && !area.getAttribute("aria-label")) area.setAttribute("aria-label", say("box"));
     const log = document.querySelector("#log");
@@ -268,6 +278,8 @@
       if (turns && now !== chat) { chat = now; stuck = true; showChat(now, turns.dataset.title || ""); }
       if (log.querySelector(".turn.live") && !log.dataset.busy) stuck = true; // a question just sent
       log.dataset.busy = log.querySelector(".turn.live") ? "1" : "";
+      const busy = log.dataset.busy ? "true" : "false"; // screen readers speak the whole answer, once
+      if (log.getAttribute("aria-busy") !== busy) log.setAttribute("aria-busy", busy);
       if (stuck) log.scrollTop = log.querySelector(".welcome") ? 0 : log.scrollHeight;
     };
     new MutationObserver(settle).observe(log, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["data-chat"] });
@@ -279,9 +291,26 @@
     const address = new URL(location.href);
     const before = address.searchParams.get("chat") || "";
     if (id) address.searchParams.set("chat", id); else address.searchParams.set("chat", "new");
-    if (before !== address.searchParams.get("chat")) history.replaceState(history.state, "", address);
+    if (before !== address.searchParams.get("chat")) {
+      const another = before && before !== "new"; // a new chat that gets its id is no step
+      history[another ? "pushState" : "replaceState"](history.state, "", address);
+    }
     document.title = title ? `${title} – ${say("title")}` : say("title");
   };
+
+  // An action without a button of its own.
+  const send = (name, id = "") => {
+    const button = Object.assign(document.createElement("button"), { type: "button", hidden: true });
+    Object.assign(button.dataset, { act: name, id });
+    document.querySelector(".top")?.append(button);
+    button.click();
+    button.remove();
+  };
+  addEventListener("popstate", () => {
+    const id = new URLSearchParams(location.search).get("chat") || "new";
+    const shown = document.querySelector("#log .turns")?.dataset.chat || "new";
+    if (id !== shown) send(id === "new" ? "new" : "open", id);
+  });
 
   const start = () => {
     applyTheme();
@@ -297,5 +326,5 @@
   };
   if (document.body) start(); else document.addEventListener("DOMContentLoaded", start);
 
-  window.page = { act, boot, keepSampling };
+  window.page = { act, boot, keepSampling, keepDraft, say, send, setDraft, textarea };
 })();
