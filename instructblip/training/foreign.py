@@ -144,13 +144,13 @@ def _chart(rng: random.Random) -> Image.Image:
             level = min(195.0, max(10.0, level + rng.gauss(0, 18)))
             points.append((float(step), level))
         if how < 0.35:
-            for x, y in points:
-                pen.rectangle((x, y, x + 7, 200), fill=colour)
+            for at, top in points:
+                pen.rectangle((at, top, at + 7, 200), fill=colour)
         elif how < 0.75:
             pen.line(points, fill=colour, width=rng.choice((1, 2, 4)))
         else:
-            for x, y in points:
-                pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
+            for at, top in points:
+                pen.ellipse((at - 3, top - 3, at + 3, top + 3), fill=colour)
     return image
 
 

@@ -19,15 +19,23 @@ from torch.nn.functional import cross_entropy
 from transformers import BertTokenizer, InstructBlipForConditionalGeneration
 
 from instructblip.checkpoints.tokenizer import Tokenizer
-from instructblip.scenes import COLOURS, Scene, background, compose
+from instructblip.scenes import COLOURS, UNKNOWN, Scene
 from instructblip.training.batches import CELLS, IMAGE, Batch, Collator
 from instructblip.training.dialogues import Dialogues, Exchange, outside_dialogue
 from instructblip.training.language import QUERIES, WIDTH, build, write_tokenizers
-from instructblip.training.vision import class_names, optimisers, pixels, save, schedule, set_rate
+from instructblip.training.vision import (
+    class_names,
+    fresh_scene,
+    optimisers,
+    pixels,
+    save,
+    schedule,
+    set_rate,
+)
 
 GROUP_ONE, GROUP_TWO = slice(16, 20), slice(20, 24)
 HEADS = 2  # of the last cross-attention, told where to look
-OUTSIDE_SHARE = 0.04
+OUTSIDE_SHARE = 0.08
 CHANGE_SHARE = 0.12
 BUCKETS = 4
 Talk = list[tuple[int, Exchange]]  # each exchange with its scene's index
@@ -185,18 +193,21 @@ def _heads(x: Tensor | None) -> Tensor:
 class Material:
     """Fresh scenes with dialogues; look-up types come first and often in the first stretch."""
 
-    def __init__(self, seed: int, pictures: int, talks_each: int) -> None:
+    def __init__(
+        self, seed: int, pictures: int, talks_each: int, photos: Path | None = None
+    ) -> None:
         self._rng = random.Random(seed)
         self._talks = Dialogues(self._rng)
-        self._pictures, self._each = pictures, talks_each
+        self._pictures, self._each, self._photos = pictures, talks_each, photos
 
     def draw(self, lookup: float) -> tuple[list[Scene], list[Talk]]:
         """``lookup``: share of dialogues that begin with exists, where or relation."""
         scenes: list[Scene] = []
         talks: list[Talk] = []
         while len(scenes) < self._pictures:
-            outside = self._rng.random() < OUTSIDE_SHARE
-            scene = Scene(background(self._rng, 112), (), "") if outside else compose(self._rng)
+            scene = fresh_scene(self._rng, self._photos, OUTSIDE_SHARE)
+            # A picture of nothing but unknown things is as foreign as a photograph.
+            outside = all(thing.name == UNKNOWN for thing in scene.objects)
             scenes.append(scene)
             for _ in range(self._each):
                 talk = self._talk(scene, outside, lookup)
@@ -224,6 +235,7 @@ class Material:
 def train_joint(
     folder: Path, vision: Path, out: Path, minutes: float, *, lookup_minutes: float,
     seed: int = 2, peak: float = 2e-3, warm: float = 0.01, hold: float = 0.5,
+    photos: Path | None = None,
 ) -> None:  # fmt: skip
     """Train for a time; goes on from ``out`` if it exists (the schedule warms up again)."""
     torch.set_num_threads(1)
@@ -247,7 +259,13 @@ def train_joint(
             {k.removeprefix("vision."): v for k, v in state.items() if k.startswith("vision.")}
         )
     collator = Collator(Tokenizer(folder / "tokenizer.model"), {}, bert, names)
-    _loop(joint, collator, Material(seed, 40, 2), out, (minutes, lookup_minutes, peak, warm, hold))
+    _loop(
+        joint,
+        collator,
+        Material(seed, 40, 2, photos),
+        out,
+        (minutes, lookup_minutes, peak, warm, hold),
+    )
 
 
 def _loop(
@@ -307,4 +325,5 @@ if __name__ == "__main__":
     train_joint(
         Path(_folder), Path(_vision), Path(_out), float(_minutes),
         lookup_minutes=float(_lookup), peak=float(_peak),
+        photos=Path(sys.argv[7]) if len(sys.argv) > 7 else None,
     )  # fmt: skip
