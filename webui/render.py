@@ -257,7 +257,9 @@ def welcome(card: ModelCard, examples: Sequence[Any], language: str) -> str:
     limits = ""
     if card.refusals:  # a model that knows a small world: said before it guesses at a photograph
         world = localised(card.world, language, "")
-        limits = f'<p class="limits">{escape(world)} {escape(text(language, "about_more"))}</p>'
+        more = text(language, "about_more")
+        known = text(language, "welcome_limits", world=world, more=more)
+        limits = f'<p class="limits">{escape(known)}</p>'
     shown = (
         f'<h3>{escape(text(language, "examples"))}</h3><ul class="examples">{cards}</ul>'
         if cards

@@ -166,9 +166,8 @@ def test_long_text_stays_inside_a_phone_on_its_side(tabs: Callable[..., Talk]) -
     assert talk.page.evaluate("document.querySelector('#log').clientHeight") > 60
 
 
-def test_limits_are_said_where_the_model_cannot_say_them(seeing: Talk) -> None:
-    seeing.press("new", 0)
-    assert "real InstructBLIP weights" in seeing.page.inner_text(".welcome .limits")
-    seeing.give(picture("#aa00aa"))
-    seeing.ask("左边是什么？")
-    assert "understands English only" in seeing.page.inner_text(".note.outside")
+def test_limits_are_said_where_the_model_cannot_say_them(talk: Talk) -> None:
+    assert "real InstructBLIP weights" in talk.page.inner_text(".welcome .limits")
+    talk.give(picture())
+    talk.ask("左边是什么？")
+    assert "understands English only" in talk.page.inner_text(".note.outside")
