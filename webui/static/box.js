@@ -45,9 +45,9 @@
     document.querySelector("#box")?.before(line);
   };
   const ready = (well) => {
-    if (uploads || expected) return;
+    if (uploads || expected || !held) return;
     line.remove();
-    if (held && well) document.querySelector("#box .submit-button")?.click();
+    if (well) document.querySelector("#box .submit-button")?.click();
     held = false;
   };
   const pass = window.fetch;
