@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from instructblip.engine.base import Engine, FinishReason, PastTurn, Request, SamplingParams
 from instructblip.errors import InstructBlipError
+from instructblip.quick import no_collection
 
 if TYPE_CHECKING:
     from instructblip.model import InstructBlip
@@ -71,8 +72,10 @@ def _sampling(args: argparse.Namespace, default: SamplingParams) -> SamplingPara
 
 
 def _load(args: argparse.Namespace) -> InstructBlip:
-    from instructblip.checkpoints import load
+    with no_collection():
+        from instructblip.checkpoints import import_model_code, load
 
+        import_model_code()
     return load(args.model, device=args.device, dtype=args.dtype)
 
 

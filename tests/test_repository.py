@@ -22,6 +22,7 @@ assert {blocked!r} not in sys.modules
 TORCH_FREE = (
     "instructblip", "instructblip.errors", "instructblip.images", "instructblip.conversation",
     "instructblip.properties", "instructblip.scenes", "instructblip.engine",
+    "instructblip.quick",
 )  # fmt: skip
 
 

@@ -5,16 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from instructblip.engine.base import Engine
 from instructblip.errors import InstructBlipError
+from instructblip.quick import no_collection
+from webui.runs import Runs
+from webui.sessions import Admission, load_key
 from webui.settings import Settings, read_settings, with_login
+from webui.starting import Starting
+from webui.store import Store
+from webui.stubs import no_stub_files
 
 log = logging.getLogger("webui")
 _TRIED_PORTS = 100
@@ -32,50 +41,65 @@ def main(
         listening = listen(settings.host, settings.port)
         check_data(Path(settings.data))
         _warn_if_open(settings)
-        engine = (make_engine or load_engine)(settings)
+        serve(settings, make_engine or load_engine, listening)
     except InstructBlipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    try:
-        serve(settings, engine, listening)
-    except InstructBlipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    finally:
-        engine.close(1.0)
     return 0
 
 
 def load_engine(settings: Settings) -> Engine:
     """The engine of this process; torch is imported here and nowhere else in this package."""
-    from instructblip.checkpoints import load
-    from instructblip.engine.local import LocalEngine
-
     say(f"Loading the model ({settings.model}) …")
+    with no_collection():
+        from instructblip.checkpoints import import_model_code, load
+        from instructblip.engine.local import LocalEngine
+
+        import_model_code()
     model = load(settings.model, device=settings.device, dtype=settings.dtype)
     return LocalEngine(model, max_waiting=settings.max_waiting)
 
 
-def serve(settings: Settings, engine: Engine, listening: socket.socket) -> None:
-    """Run the server on a bound socket until it is told to stop."""
+def serve(
+    settings: Settings, make_engine: Callable[[Settings], Engine], listening: socket.socket
+) -> None:
+    """Run the server on a bound socket until it is told to stop.
+
+    It answers at once; the model and the page are loaded meanwhile.
+
+    Raises:
+        InstructBlipError: the model cannot be loaded, or the data folder cannot be used.
+    """
     import uvicorn
 
-    from webui.app import build_page
-    from webui.runs import Runs
-    from webui.server import create_app
-    from webui.sessions import Admission
-    from webui.store import Store
-
+    load_key(Path(settings.data))  # what is wrong with the folder is said before anything slow
     store = Store(Path(settings.data))
     recovered = store.recover()
     if recovered:
         say(f"{recovered} answer(s) of the last run were cut off; their text was kept.")
-    runs = Runs(engine, store, settings.grace, Admission(settings.per_owner))
-    app = create_app(settings, engine, store, runs, build_page)
+
+    def load() -> Engine:
+        with no_collection(), no_stub_files():
+            import_module("webui.server")
+        return make_engine(settings)
+
+    def make(engine: Engine) -> Any:
+        from webui.app import build_page
+        from webui.server import create_app
+
+        runs = Runs(engine, store, settings.grace, Admission(settings.per_owner))
+        return create_app(settings, engine, store, runs, build_page)
+
+    starting = Starting(
+        load,
+        make,
+        ready=lambda engine, app: _ready(settings, engine, listening, app),
+        stop=lambda: setattr(server, "should_exit", True),
+    )
     config = uvicorn.Config(
-        app,
+        starting,
         log_level="warning",
         timeout_graceful_shutdown=1,  # open event streams would hold the server for ever
         root_path=settings.root_path,
@@ -83,8 +107,15 @@ def serve(settings: Settings, engine: Engine, listening: socket.socket) -> None:
         ws="websockets-sansio",
         lifespan="on",
     )
-    server = _server(config, lambda: _ready(settings, engine, listening, app))
+    server = _server(config)
     server.run(sockets=[listening])
+    store.close()
+    if starting.loading:  # half-loaded libraries do not survive an orderly end of the process
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    if starting.error is not None:
+        raise starting.error
 
 
 def _ready(settings: Settings, engine: Engine, listening: socket.socket, app: Any) -> None:
@@ -203,16 +234,15 @@ def say(words: str) -> None:
     print(words, flush=True)
 
 
-def _server(config: Any, ready: Callable[[], None]) -> Any:
+def _server(config: Any) -> Any:
     import uvicorn
 
     class Server(uvicorn.Server):
-        """Says when it is up."""
+        """Ends as asked, with exit code 0; uvicorn would raise the signal again afterwards."""
 
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets=sockets)
-            if self.started:
-                ready()
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            self.force_exit = self.should_exit and sig == signal.SIGINT
+            self.should_exit = True
 
     return Server(config)
 

@@ -7,27 +7,14 @@ pictures into a folder that anyone with the path can read. Here a path comes in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
-from gradio import component_meta
 from gradio.data_classes import ImageData
 
+from webui.stubs import no_stub_files
 
-@contextmanager
-def _no_stub_files() -> Iterator[None]:
-    """Gradio writes a ``.pyi`` beside every module that defines a component; not into this package."""
-    write = component_meta.create_or_modify_pyi
-    component_meta.create_or_modify_pyi = lambda *_: None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        component_meta.create_or_modify_pyi = write
-
-
-with _no_stub_files():
+with no_stub_files():
 
     class PictureBox(gr.Image):
         """In: the uploaded file's path. Out: a picture id."""

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import html
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -39,7 +40,9 @@ def create_app(
     """The whole server as one ASGI app; ``app.state.origins`` takes further addresses."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Uploads live in a folder of this server alone, not in one shared by all users of the machine.
-    os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="instructblip-"))
+    made = "" if os.environ.get("GRADIO_TEMP_DIR") else tempfile.mkdtemp(prefix="instructblip-")
+    if made:
+        os.environ["GRADIO_TEMP_DIR"] = made
     signer, uploads = Signer(load_key(Path(settings.data))), Uploads()
 
     @asynccontextmanager
@@ -49,6 +52,9 @@ def create_app(
         watching.cancel()
         await runs.close()
         await asyncio.to_thread(engine.close, 1.0)
+        if made:
+            os.environ.pop("GRADIO_TEMP_DIR", None)
+            shutil.rmtree(made, ignore_errors=True)
 
     app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.origins = {origin.lower() for origin in settings.origins}

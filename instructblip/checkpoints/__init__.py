@@ -28,6 +28,11 @@ EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "embedded"
 ARCHITECTURE = "InstructBlipForConditionalGeneration"
 
 
+def import_model_code() -> None:
+    """Import the model's code, which takes longer than reading a small model's weights."""
+    from transformers import AutoTokenizer, InstructBlipForConditionalGeneration  # noqa: F401
+
+
 def load(
     model: str | Path = "embedded", *, device: str = "auto", dtype: str = "auto"
 ) -> InstructBlip:
