@@ -246,12 +246,12 @@ def train_joint(
     names = {n: i for i, n in enumerate(class_names())}
     joint = JointModel(folder, names, bert)
     if out.exists():
-        joint.load_state_dict(torch.load(out, weights_only=True), strict=False)
+        joint.load_state_dict(_grown(torch.load(out, weights_only=True), joint), strict=False)
         seed += int(out.stat().st_mtime)
     elif (folder / "model.safetensors").exists():
         # What ships is enough to go on from; the probes learn again within minutes.
         shipped = InstructBlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-        joint.model.load_state_dict(shipped.state_dict())
+        joint.model.load_state_dict(_grown(shipped.state_dict(), joint.model))
         seed += int((folder / "model.safetensors").stat().st_mtime)
     if vision.exists():
         state = torch.load(vision, weights_only=True)
@@ -266,6 +266,15 @@ def train_joint(
         out,
         (minutes, lookup_minutes, peak, warm, hold),
     )
+
+
+def _grown(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Weights of a smaller vocabulary, with fresh rows for the words that came later."""
+    for name, fresh in module.state_dict().items():
+        old = state.get(name)
+        if old is not None and old.ndim == 2 and len(old) < len(fresh):
+            state[name] = torch.cat([old, fresh[len(old) :]])
+    return state
 
 
 def _loop(

@@ -36,6 +36,8 @@ CHINESE = (
     "菇比萨汉堡甜甜圈饼干冰淇淋蛋糕公共汽自行飞机火箭帆船拖拉直升消防树棕榈仙人掌郁金香向日葵玫瑰伞铃钥匙钟书灯泡"
     "锤剪刀相机吉他小提琴喇叭鼓鞋帽裙衫眼镜我认识张片请问详细说明种类颜位置"
 )
+# Came later: read by the Q-Former as characters, by the language model as bytes.
+MORE_CHINESE = "两乌也些交体你具到又工最每状看老螃衬通那都青，。？、"
 
 
 def corpus(seed: int = 0, scenes: int = 6000) -> list[str]:
@@ -80,6 +82,7 @@ def write_tokenizers(folder: Path) -> None:
         *signs,
     ]
     table += [w for w in words if len(w) > 1] + sorted(set(CHINESE))
+    table += sorted(set(MORE_CHINESE))
     inner = folder / "qformer_tokenizer"
     inner.mkdir(exist_ok=True)
     (inner / "vocab.txt").write_text("\n".join(dict.fromkeys(table)), encoding="utf-8")
