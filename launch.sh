@@ -178,7 +178,7 @@ nvidia_works() { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/n
 
 require_cann() { # torch with torch-npu installed cannot even be imported without CANN
   [ -n "${ASCEND_HOME_PATH:-}" ] && [ -d "${ASCEND_HOME_PATH:-}" ] && return
-  local found=""
+  local found="" how="Install CANN and source its set_env.sh"
   for found in "$SYSROOT"/usr/local/Ascend/cann/set_env.sh \
     "$SYSROOT"/usr/local/Ascend/cann-*/set_env.sh \
     "$SYSROOT"/usr/local/Ascend/ascend-toolkit/set_env.sh \
@@ -186,8 +186,9 @@ require_cann() { # torch with torch-npu installed cannot even be imported withou
     [ -e "$found" ] && break
     found=""
   done
+  [ -z "$found" ] || how="source $found"
   die "torch for an Ascend NPU needs CANN's environment, and ASCEND_HOME_PATH is not set.
-  ${found:+source $found, }${found:-Install CANN and source its set_env.sh, }then start again;
+  $how, then start again;
   or run on the CPU with --torch cpu."
 }
 
