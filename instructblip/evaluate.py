@@ -66,11 +66,17 @@ class Score:
 
 def normal(text: str) -> str:
     """Case, white space and final stop do not count."""
-    return re.sub(r"\s+", " ", text).strip(" .").lower()
+    return re.sub(r"\s+", " ", text).strip(" .。").lower()
 
 
 def evaluate(
-    engine: Engine, *, seed: int, per_type: int, style: str | None = None, types: Sequence[str] = ()
+    engine: Engine,
+    *,
+    seed: int,
+    per_type: int,
+    style: str | None = None,
+    types: Sequence[str] = (),
+    language: str = "en",
 ) -> dict[str, Score]:
     """Ask ``per_type`` first questions of each type, with up to two follow-ups after them.
 
@@ -80,18 +86,18 @@ def evaluate(
 
     scores: dict[str, Score] = defaultdict(Score)
     for kind in types or SHARES:
-        talks = _talks(random.Random(f"{seed}-{kind}"), kind, style)
+        talks = _talks(random.Random(f"{seed}-{kind}"), kind, style, language)
         for scene, talk in islice(talks, per_type):
             _converse(engine, scene, talk, scores)
     return dict(scores)
 
 
 def _talks(
-    rng: random.Random, kind: str, style: str | None
+    rng: random.Random, kind: str, style: str | None, language: str
 ) -> Iterator[tuple[Scene, list[Exchange]]]:
     from instructblip.training.dialogues import Dialogues
 
-    talks = Dialogues(rng, test=True)
+    talks = Dialogues(rng, test=True, language=language)
     while True:
         scene = compose(rng.randrange(FIRST_SEED, 2**31), style)
         talk = talks.dialogue(scene, rng.choice((1, 1, 2, 3)), kind)
@@ -147,6 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-type", type=int, default=100)
     parser.add_argument("--style", help="one drawing style only; 'emojione' was never trained on")
+    parser.add_argument("--language", choices=("en", "zh"), default="en")
     parser.add_argument("--types", nargs="*", default=())
     parser.add_argument("--json", help="write figures to this file")
     parser.add_argument("--show-wrong", action="store_true")
@@ -158,8 +165,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     engine = LocalEngine(load(args.model, device="cpu"))
     try:
         scores = evaluate(
-            engine, seed=args.seed, per_type=args.per_type, style=args.style, types=args.types
-        )
+            engine, seed=args.seed, per_type=args.per_type, style=args.style, types=args.types,
+            language=args.language,
+        )  # fmt: skip
     finally:
         engine.close()
     print(report(scores))

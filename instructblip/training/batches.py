@@ -14,15 +14,17 @@ from instructblip.conversation import qformer_text
 from instructblip.engine.base import PastTurn
 from instructblip.properties import Properties
 from instructblip.scenes import COLOURS, DIGITS, LETTERS, SHAPES, Scene
-from instructblip.training.dialogues import NUMBERS, Exchange
+from instructblip.training import chinese
+from instructblip.training.dialogues import Exchange
 from instructblip.training.language import QUERIES
+from instructblip.training.speech import NUMBERS
 from instructblip.training.vision import GRID, patch_owner
 
 CELLS = 4  # the grid loss reads the scene as 4×4 cells
 IMAGE = -1
 _KEY_WORDS = {
     *NUMBERS, *COLOURS, *SHAPES, "yes", "no", "left", "right", "top", "bottom", "middle", "bigger", "smaller",
-    *LETTERS, *DIGITS,
+    *LETTERS, *DIGITS, *"有没是不左右上下中边角大小一二三四五两个", *chinese.COLOURS.values(),
 }  # fmt: skip
 
 
@@ -65,7 +67,7 @@ class Collator:
         self._cache: dict[str, list[int]] = {}
         self._heavy = {
             i for i in range(tokenizer.size)
-            if tokenizer.decode([i]).strip(" .").lower() in {w.lower() for w in _KEY_WORDS}
+            if tokenizer.decode([i]).strip(" .。").lower() in {w.lower() for w in _KEY_WORDS}
         }  # fmt: skip
 
     def encode(self, text: str) -> list[int]:

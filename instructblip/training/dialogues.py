@@ -7,7 +7,7 @@ training never saw. A type that does not suit a scene is drawn again.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from instructblip.scenes import (
@@ -17,23 +17,24 @@ from instructblip.scenes import (
     SHAPES,
     UNKNOWN,
     Scene,
-    Thing,
     atlas,
-    phrase,
 )
-from instructblip.training.phrasings import PHRASINGS, TEST_PHRASINGS
+from instructblip.training.speech import Chinese, English, Speech
 
 # Share of each type among first questions, in per cent; training and evaluation read it here.
 SHARES = {
-    "what": 9, "kind": 7, "colour": 9, "side": 9, "count": 13, "caption": 7, "detail": 4,
-    "where": 12, "exists": 14, "relation": 12, "compare": 4,
+    "what": 8, "kind": 7, "colour": 8, "side": 8, "count": 14, "caption": 8, "detail": 5,
+    "where": 11, "exists": 13, "relation": 11, "compare": 7,
 }  # fmt: skip
-NUMBERS = ("none", "one", "two", "three", "four", "five")
-OUTSIDE = "I don't recognise this picture."
-UNKNOWN_ANSWER = "Something I do not know."
-_ROWS = ("top", "middle", "bottom")
-_COLUMNS = ("left", "middle", "right")
+CHINESE_SHARE = 0.25  # of training's dialogues
+TYPOS = 0.03  # share of English questions with one
+SPEECHES: dict[str, Speech] = {"en": English(), "zh": Chinese()}
 _FOLLOW_SHARE = 0.6
+
+
+_OUTSIDE_KINDS = (
+    "what", "caption", "detail", "count_all", "kind", "side", "where", "exists", "relation",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,57 +54,22 @@ class Exchange:
     subject: str = ""
 
 
-def place(thing: Thing) -> str:
-    """``at the top left``, ``in the middle``…, by the 3×3 cell of its centre."""
-    column, row = thing.cell
-    if (column, row) == (1, 1):
-        return "in the middle"
-    if row == 1:
-        return f"on the {_COLUMNS[column]}"
-    return f"at the {_ROWS[row]}" + ("" if column == 1 else f" {_COLUMNS[column]}")
-
-
-def sentence(text: str) -> str:
-    """Capital letter and full stop."""
-    return text[0].upper() + text[1:] + "."
-
-
-def listed(items: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
-
-
-def plural(name: str) -> str:
-    """A simple plural of a class name."""
-    if name.startswith(("letter ", "number ")):
-        head, tail = name.split(" ")
-        return f"{head}s {tail}"
-    if name.endswith(("s", "x", "ch", "sh")):
-        return name if name.endswith("s") else name + "es"
-    if name.endswith("y") and name[-2] not in "aeiou":
-        return name[:-1] + "ies"
-    return {"mouse": "mice", "fish": "fish", "sheep": "sheep", "knife": "knives"}.get(
-        name, name + "s"
-    )
-
-
-def singular_article(name: str) -> str:
-    """``an apple``."""
-    return ("an " if name[0].lower() in "aeiou" else "a ") + name
-
-
 class Dialogues:
-    """Draws dialogues; ``test`` takes the phrasings that training never uses."""
+    """Draws dialogues; ``test`` takes the phrasings that training never uses.
 
-    def __init__(self, rng: random.Random, test: bool = False) -> None:
-        self._rng = rng
-        self._phrasings = TEST_PHRASINGS if test else PHRASINGS
+    ``language``: en or zh; None mixes them, a dialogue being mostly in one.
+    """
+
+    def __init__(self, rng: random.Random, test: bool = False, language: str | None = "en") -> None:
+        self._rng, self._test, self._language = rng, test, language
+        self._say = SPEECHES[language or "en"]
         self._names = all_names()
 
     def dialogue(self, scene: Scene, turns: int, kind: str | None = None) -> list[Exchange]:
         """Up to ``turns`` exchanges; the first of ``kind`` if given (empty if it cannot be)."""
         said: list[Exchange] = []
         for _ in range(turns):
+            self._choose_language(bool(said))
             fresh = (
                 self._follow(scene, said[-1])
                 if said and self._rng.random() < _FOLLOW_SHARE
@@ -115,6 +81,26 @@ class Dialogues:
             said.append(said_now)
         return said
 
+    def outside(self, turns: int) -> list[Exchange]:
+        """Any questions about a picture from outside the world: one answer."""
+        asks: list[Exchange] = []
+        for _ in range(turns):
+            self._choose_language(bool(asks))
+            kind = self._rng.choices(_OUTSIDE_KINDS, (4, 2, 2, 2, 1, 1, 2, 2, 1))[0]
+            name, other = self._rng.choices(list(self._names), k=2)
+            say = self._say
+            words = self._ask(
+                kind, side=say.side(self._rng.choice(("left", "right", "top", "bottom"))),
+                x=say.one(name), y=say.one(other), xs=say.many(name), a_x=say.some(name),
+                how=say.relation("above"),
+            )  # fmt: skip
+            asks.append(Exchange("outside", words, say.outside, (), named=False))
+        return asks
+
+    def _choose_language(self, going_on: bool) -> None:
+        if self._language is None and (not going_on or self._rng.random() < 0.05):
+            self._say = SPEECHES["zh" if self._rng.random() < CHINESE_SHARE else "en"]
+
     def _first(self, scene: Scene, kind: str | None) -> Exchange | None:
         for _ in range(12):
             chosen = kind or self._rng.choices(list(SHARES), list(SHARES.values()))[0]
@@ -124,8 +110,12 @@ class Dialogues:
         return None
 
     def _ask(self, kind: str, **values: str) -> str:
-        text = self._rng.choice(self._phrasings[kind]).format(**values)
+        text = self._say.ask(self._rng, kind, self._test).format(**values)
         draw = self._rng.random()
+        if self._say.language == "zh":
+            return text.rstrip("？。") if draw < 0.1 else text
+        if self._rng.random() < TYPOS:
+            text = _mistyped(self._rng, text)
         if draw < 0.06:
             text = text.lower()
         elif draw < 0.1:
@@ -156,17 +146,19 @@ class Dialogues:
         if not alone:
             return None
         i = self._rng.choice(alone)
-        return i, place(scene.objects[i])
+        return i, self._say.place(scene.objects[i])
 
     def _what(self, scene: Scene) -> Exchange | None:
         if self._single(scene) is not None and self._rng.random() < 0.8:
             thing = scene.objects[0]
-            return Exchange("what", self._ask("what"), _name(thing), (0,), subject=thing.name)
+            return Exchange(
+                "what", self._ask("what"), self._say.thing(thing), (0,), subject=thing.name
+            )
         if (spot := self._spot(scene)) is None:
             return None
         thing = scene.objects[spot[0]]
         question = self._ask("what_at", place=spot[1])
-        return Exchange("what", question, _name(thing), (spot[0],), subject=thing.name)
+        return Exchange("what", question, self._say.thing(thing), (spot[0],), subject=thing.name)
 
     def _kind(self, scene: Scene) -> Exchange | None:
         if self._single(scene) is not None:
@@ -176,18 +168,16 @@ class Dialogues:
         else:
             return None
         thing = scene.objects[i]
-        if thing.name == UNKNOWN:
-            return Exchange("kind", question, UNKNOWN_ANSWER, (i,), subject=thing.name)
-        word = "number" if thing.kind == "digit" else thing.kind
-        return Exchange("kind", question, sentence(_kind_phrase(word)), (i,), subject=thing.name)
+        return Exchange("kind", question, self._say.kind(thing.kind), (i,), subject=thing.name)
 
     def _colour(self, scene: Scene) -> Exchange | None:
         if not (able := self._unique(scene, coloured=True)):
             return None
         i = self._rng.choice(able)
         thing = scene.objects[i]
-        question = self._ask("colour", x=thing.name)
-        return Exchange("colour", question, sentence(thing.colour or ""), (i,), subject=thing.name)
+        question = self._ask("colour", x=self._say.one(thing.name))
+        answer = self._say.colour(thing.colour or "")
+        return Exchange("colour", question, answer, (i,), subject=thing.name)
 
     def _side(self, scene: Scene, side: str | None = None, follow: bool = False) -> Exchange | None:
         if len(scene.objects) < 2:
@@ -200,51 +190,47 @@ class Dialogues:
         near, far = (scene.objects[i].centre[axis] for i in order[:2])
         if abs(near - far) < 0.08:
             return None
-        question = self._ask("side_follow" if follow else "side", side=_at_side(side))
+        question = self._ask("side_follow" if follow else "side", side=self._say.side(side))
         thing = scene.objects[order[0]]
-        return Exchange("side", question, _name(thing), (order[0],), subject=side)
+        return Exchange("side", question, self._say.thing(thing), (order[0],), subject=side)
 
     def _count(self, scene: Scene) -> Exchange | None:
         everything = tuple(range(len(scene.objects)))
         if self._rng.random() < 0.5:
-            word = NUMBERS[len(everything)]
-            return Exchange(
-                "count", self._ask("count_all"), sentence(word), everything, named=False
-            )
+            word = self._say.number(len(everything))
+            return Exchange("count", self._ask("count_all"), word, everything, named=False)
         name = self._some_name(scene, absent=0.2)
         if name is None:
             return None
         found = _called(scene, name)
-        question = self._ask("count", xs=plural(name))
-        return Exchange("count", question, sentence(NUMBERS[len(found)]), found, subject=name)
+        question = self._ask("count", xs=self._say.many(name))
+        return Exchange("count", question, self._say.number(len(found)), found, subject=name)
 
     def _caption(self, scene: Scene) -> Exchange | None:
         order = sorted(range(len(scene.objects)), key=lambda i: scene.objects[i].centre[0])
-        text = sentence(listed([phrase(scene.objects[i]) for i in order]))
+        text = self._say.caption([scene.objects[i] for i in order], places=False)
         return Exchange("caption", self._ask("caption"), text, tuple(order), named=False)
 
     def _detail(self, scene: Scene) -> Exchange | None:
         order = sorted(range(len(scene.objects)), key=lambda i: scene.objects[i].centre[0])
-        parts = [f"{phrase(scene.objects[i])} {place(scene.objects[i])}" for i in order]
-        return Exchange(
-            "detail", self._ask("detail"), sentence(listed(parts)), tuple(order), named=False
-        )
+        text = self._say.caption([scene.objects[i] for i in order], places=True)
+        return Exchange("detail", self._ask("detail"), text, tuple(order), named=False)
 
     def _where(self, scene: Scene) -> Exchange | None:
         if not (able := self._unique(scene)):
             return None
         i = self._rng.choice(able)
         thing = scene.objects[i]
-        question = self._ask("where", x=thing.name)
-        return Exchange("where", question, sentence(place(thing)), (i,), subject=thing.name)
+        question = self._ask("where", x=self._say.one(thing.name))
+        return Exchange("where", question, self._say.where(thing), (i,), subject=thing.name)
 
     def _exists(self, scene: Scene, follow: bool = False) -> Exchange | None:
         name = self._some_name(scene, absent=0.5)
         if name is None:
             return None
         found = _called(scene, name)
-        question = self._ask("exists_follow" if follow else "exists", a_x=singular_article(name))
-        return Exchange("exists", question, "Yes." if found else "No.", found, subject=name)
+        question = self._ask("exists_follow" if follow else "exists", a_x=self._say.some(name))
+        return Exchange("exists", question, self._say.there(bool(found)), found, subject=name)
 
     def _relation(self, scene: Scene, about: int | None = None) -> Exchange | None:
         able = self._unique(scene)
@@ -267,9 +253,12 @@ class Dialogues:
         if abs(distance) < 0.08:
             return None
         question = self._ask(
-            "relation" if about is None else "relation_follow", x=one.name, y=two.name, how=word
+            "relation" if about is None else "relation_follow",
+            x=self._say.one(one.name),
+            y=self._say.one(two.name),
+            how=self._say.relation(word),
         )
-        answer = "Yes." if distance > 0 else "No."
+        answer = self._say.true(distance > 0)
         return Exchange("relation", question, answer, (i,), (j,), subject=one.name)
 
     def _compare(self, scene: Scene) -> Exchange | None:
@@ -283,9 +272,10 @@ class Dialogues:
         bigger = self._rng.random() < 0.5
         winner = one if (one.area > two.area) == bigger else two
         question = self._ask(
-            "compare", x=one.name, y=two.name, how="bigger" if bigger else "smaller"
-        )
-        return Exchange("compare", question, sentence(f"the {winner.name}"), (i,), (j,))
+            "compare", x=self._say.one(one.name), y=self._say.one(two.name),
+            how=self._say.size(bigger),
+        )  # fmt: skip
+        return Exchange("compare", question, self._say.winner(winner.name), (i,), (j,))
 
     def _follow(self, scene: Scene, last: Exchange) -> Exchange | None:
         """A question that can only be read with the turn before."""
@@ -307,11 +297,11 @@ class Dialogues:
         if thing.colour and len(colours) > 1 and last.kind != "colour" and draw < 0.45:
             question = self._ask("colour_follow")
             return Exchange(
-                "colour", question, sentence(thing.colour), (about,), subject=thing.name
+                "colour", question, self._say.colour(thing.colour), (about,), subject=thing.name
             )
         if last.kind != "where" and draw < 0.75:
             question = self._ask("where_follow")
-            return Exchange("where", question, sentence(place(thing)), (about,), subject=thing.name)
+            return Exchange("where", question, self._say.where(thing), (about,), subject=thing.name)
         return self._relation(scene, about)
 
     def _some_name(self, scene: Scene, absent: float) -> str | None:
@@ -334,31 +324,18 @@ def all_names() -> dict[str, str]:
     return names
 
 
-def outside_dialogue(rng: random.Random, turns: int) -> list[Exchange]:
-    """Any question about a picture from outside the world: one answer."""
-    asks = []
-    for _ in range(turns):
-        kind = rng.choice(("what", "caption", "detail", "count_all", "kind", "side", "where"))
-        values = {"side": "on the left", "x": rng.choice(list(all_names()))}
-        text = rng.choice(PHRASINGS[kind]).format(**values)
-        asks.append(Exchange("outside", text, OUTSIDE, (), named=False))
-    return asks
+def _mistyped(rng: random.Random, text: str) -> str:
+    """One letter of a longer word left out, doubled, or swapped with the next."""
+    spots = [i for i in range(1, len(text) - 2) if text[i - 1 : i + 3].isalpha()]
+    if not spots:
+        return text
+    i, how = rng.choice(spots), rng.randrange(3)
+    middle = ("", text[i] * 2, text[i + 1] + text[i])[how]
+    return text[:i] + middle + text[i + (2 if how == 2 else 1) :]
 
 
 def _called(scene: Scene, name: str) -> tuple[int, ...]:
     return tuple(i for i, t in enumerate(scene.objects) if t.name == name)
-
-
-def _name(thing: Thing) -> str:
-    return UNKNOWN_ANSWER if thing.name == UNKNOWN else sentence(phrase(thing))
-
-
-def _kind_phrase(word: str) -> str:
-    return word if word in ("fruit", "food", "clothing", "nature") else singular_article(word)
-
-
-def _at_side(side: str) -> str:
-    return f"on the {side}" if side in ("left", "right") else f"at the {side}"
 
 
 def _other_side(side: str) -> str:

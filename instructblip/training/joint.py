@@ -21,8 +21,8 @@ from transformers import BertTokenizer, InstructBlipForConditionalGeneration
 from instructblip.checkpoints.tokenizer import Tokenizer
 from instructblip.scenes import COLOURS, UNKNOWN, Scene
 from instructblip.training.batches import CELLS, IMAGE, Batch, Collator
-from instructblip.training.dialogues import Dialogues, Exchange, outside_dialogue
-from instructblip.training.language import QUERIES, WIDTH, build, write_tokenizers
+from instructblip.training.dialogues import Dialogues, Exchange
+from instructblip.training.language import QUERIES, WIDTH, build, extend_words, write_tokenizers
 from instructblip.training.vision import (
     class_names,
     fresh_scene,
@@ -197,7 +197,7 @@ class Material:
         self, seed: int, pictures: int, talks_each: int, photos: Path | None = None
     ) -> None:
         self._rng = random.Random(seed)
-        self._talks = Dialogues(self._rng)
+        self._talks = Dialogues(self._rng, language=None)
         self._pictures, self._each, self._photos = pictures, talks_each, photos
 
     def draw(self, lookup: float) -> tuple[list[Scene], list[Talk]]:
@@ -218,7 +218,7 @@ class Material:
     def _talk(self, scene: Scene, outside: bool, lookup: float) -> list[Exchange]:
         turns = self._rng.choices((1, 2, 3), (0.5, 0.3, 0.2))[0]
         if outside:
-            return outside_dialogue(self._rng, turns)
+            return self._talks.outside(turns)
         kinds = ("exists", "where", "relation")
         kind = self._rng.choices(kinds, (4, 3, 4))[0] if self._rng.random() < lookup else None
         return self._talks.dialogue(scene, turns, kind)
@@ -242,6 +242,7 @@ def train_joint(
     torch.manual_seed(seed)
     if not (folder / "tokenizer.model").exists():
         write_tokenizers(folder)
+    extend_words(folder)
     bert = BertTokenizer.from_pretrained(folder / "qformer_tokenizer")
     names = {n: i for i, n in enumerate(class_names())}
     joint = JointModel(folder, names, bert)

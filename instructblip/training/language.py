@@ -20,8 +20,10 @@ from transformers import (
 
 from instructblip.properties import Properties
 from instructblip.scenes import compose
-from instructblip.training.dialogues import OUTSIDE, UNKNOWN_ANSWER, Dialogues, all_names
+from instructblip.training import chinese
+from instructblip.training.dialogues import Dialogues, all_names
 from instructblip.training.phrasings import PHRASINGS, TEST_PHRASINGS
+from instructblip.training.speech import OUTSIDE, UNKNOWN_ANSWER
 from instructblip.training.vision import vision_config
 
 QUERIES = 24
@@ -43,12 +45,12 @@ MORE_CHINESE = "两乌也些交体你具到又工最每状看老螃衬通那都�
 def corpus(seed: int = 0, scenes: int = 6000) -> list[str]:
     """Questions and answers as training meets them, and every name and phrasing."""
     rng = random.Random(seed)
-    talks = Dialogues(rng)
+    talks = Dialogues(rng, language=None)
     lines = [OUTSIDE, UNKNOWN_ANSWER, *all_names()]
     for _ in range(scenes):
         for exchange in talks.dialogue(compose(rng), 2):
             lines += [exchange.question, exchange.answer]
-    for table in (PHRASINGS, TEST_PHRASINGS):
+    for table in (PHRASINGS, TEST_PHRASINGS, chinese.PHRASINGS):
         lines += [re.sub(r"\{.*?\}", "", text) for texts in table.values() for text in texts]
     return lines
 
@@ -89,6 +91,16 @@ def write_tokenizers(folder: Path) -> None:
     BertTokenizer(str(inner / "vocab.txt"), do_lower_case=True).save_pretrained(inner)
 
 
+def extend_words(folder: Path) -> None:
+    """Give the Q-Former's vocabulary of older weights the characters that came later, at its end."""
+    path = folder / "qformer_tokenizer" / "vocab.txt"
+    table = path.read_text("utf-8").splitlines()
+    missing = [c for c in sorted(set(CHINESE + MORE_CHINESE)) if c not in table]
+    if missing:
+        path.write_text("\n".join([*table, *missing]), encoding="utf-8")
+        BertTokenizer(str(path), do_lower_case=True).save_pretrained(path.parent)
+
+
 def build(folder: Path) -> InstructBlipForConditionalGeneration:
     """A fresh model for the tokenizers in ``folder``: 7.5 million parameters or so."""
     size = sentencepiece.SentencePieceProcessor(
@@ -124,7 +136,9 @@ def properties() -> dict[str, object]:
         "default_layout": "append", "query_tokens": QUERIES, "image_size": 112,
         "qformer_text": "question_then_history", "qformer_max_tokens": QFORMER_TOKENS,
         "qformer_truncation": "right", "context_length": CONTEXT, "scenes": True,
-        "refusals": {"en": [OUTSIDE, UNKNOWN_ANSWER]},
+        "refusals": {
+            "en": [OUTSIDE, UNKNOWN_ANSWER], "zh": [chinese.OUTSIDE, f"{chinese.UNKNOWN}。"],
+        },
         "generation": {"max_new_tokens": 96, "temperature": 0.0, "repetition_penalty": 1.0}, **ABOUT,
     }  # fmt: skip
     assert set(values) - {"version"} <= set(Properties.__dataclass_fields__)

@@ -3,25 +3,51 @@
 import random
 from collections import Counter
 
+import pytest
+
 from instructblip.scenes import UNKNOWN, compose
-from instructblip.training.dialogues import SHARES, UNKNOWN_ANSWER, Dialogues, all_names, place
-from instructblip.training.phrasings import PHRASINGS, TEST_PHRASINGS
+from instructblip.training import chinese, phrasings
+from instructblip.training.dialogues import SHARES, SPEECHES, Dialogues, all_names
 
 
-def exchanges(count: int = 1500, seed: int = 5):
+def exchanges(count: int = 1500, seed: int = 5, language: str | None = "en"):
     rng = random.Random(seed)
-    talks = Dialogues(rng)
+    talks = Dialogues(rng, language=language)
     for _ in range(count):
         scene = compose(rng)
         yield scene, talks.dialogue(scene, 3)
 
 
-def test_phrasings_are_many_and_the_tests_are_never_trained() -> None:
-    assert set(PHRASINGS) == set(TEST_PHRASINGS)
-    for kind, texts in PHRASINGS.items():
+@pytest.mark.parametrize("words", [phrasings, chinese])
+def test_phrasings_are_many_and_the_tests_are_never_trained(words) -> None:
+    assert set(words.PHRASINGS) == set(words.TEST_PHRASINGS) == set(phrasings.PHRASINGS)
+    for kind, texts in words.PHRASINGS.items():
         assert len(set(texts)) >= 8, kind
-        assert len(set(TEST_PHRASINGS[kind])) >= 5, kind
-        assert not set(texts) & set(TEST_PHRASINGS[kind]), kind
+        assert len(set(words.TEST_PHRASINGS[kind])) >= 5, kind
+        assert not set(texts) & set(words.TEST_PHRASINGS[kind]), kind
+
+
+def test_every_name_is_a_different_one_in_chinese() -> None:
+    names = [SPEECHES["zh"].one(name) for name in all_names()]
+    assert len(set(names)) == len(names)
+    assert not any("a" <= c <= "z" for name in names for c in name)
+
+
+def test_dialogues_mix_the_languages_in_about_their_shares() -> None:
+    talks = [t for _, t in exchanges(1000, language=None) if t]
+    chinese_ones = sum("\u4e00" <= t[0].question[0] <= "\u9fff" for t in talks)
+    assert 0.15 < chinese_ones / len(talks) < 0.35
+    for talk in talks:
+        for e in talk:
+            asked, said = (any(c > "\u3000" for c in text) for text in (e.question, e.answer))
+            assert asked == said, e
+
+
+def test_a_foreign_picture_has_one_answer_in_the_askers_language() -> None:
+    for language, speech in SPEECHES.items():
+        talk = Dialogues(random.Random(1), language=language).outside(40)
+        assert {e.answer for e in talk} == {speech.outside}
+        assert len({e.question for e in talk}) > 20
 
 
 def test_every_type_comes_up_in_about_its_share() -> None:
@@ -37,18 +63,23 @@ def test_yes_and_no_are_balanced() -> None:
         assert 0.42 < yes / (yes + no) < 0.58
 
 
-def test_answers_follow_from_the_objects() -> None:
-    for scene, talk in exchanges():
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_answers_follow_from_the_objects(language: str) -> None:
+    say = SPEECHES[language]
+    for scene, talk in exchanges(language=language):
         for e in talk:
             named = [scene.objects[i] for i in e.first]
             if e.kind == "exists":
-                assert (e.answer == "Yes.") == any(t.name == e.subject for t in scene.objects)
+                found = any(t.name == e.subject for t in scene.objects)
+                assert e.answer == say.there(found)
             elif e.kind == "where":
-                assert e.answer.lower() == place(named[0]) + "."
+                assert e.answer == say.where(named[0])
             elif e.kind == "colour":
-                assert e.answer.lower() == f"{named[0].colour}."
+                assert e.answer == say.colour(named[0].colour)
             elif e.kind in ("what", "side") and named[0].name == UNKNOWN:
-                assert e.answer == UNKNOWN_ANSWER
+                assert e.answer in ("Something I do not know.", "我不认识的东西。")
+            elif e.kind == "count" and e.subject:
+                assert e.answer == say.number(sum(t.name == e.subject for t in scene.objects))
             elif e.kind == "side":
                 axis = 0 if e.subject in ("left", "right") else 1
                 ends = [t.centre[axis] for t in scene.objects]
