@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -18,12 +19,14 @@ from typing import Any
 from instructblip.engine.base import Engine
 from instructblip.errors import InstructBlipError
 from instructblip.quick import no_collection
+from webui.ending import Ending
 from webui.runs import Runs
 from webui.sessions import Admission, load_key
 from webui.settings import Settings, read_settings, with_login
 from webui.starting import Starting
 from webui.store import Store
 from webui.stubs import no_stub_files
+from webui.uploads import private_folder
 
 log = logging.getLogger("webui")
 _TRIED_PORTS = 100
@@ -75,10 +78,13 @@ def serve(
     import uvicorn
 
     load_key(Path(settings.data))  # what is wrong with the folder is said before anything slow
-    store = Store(Path(settings.data))
+    store = Store(Path(settings.data), settings.max_upload * 2**20)
     recovered = store.recover()
     if recovered:
         say(f"{recovered} answer(s) of the last run were cut off; their text was kept.")
+
+    given = os.environ.get("GRADIO_TEMP_DIR")
+    uploads = private_folder()  # before Gradio is imported
 
     def load() -> Engine:
         with no_collection(), no_stub_files():
@@ -98,18 +104,24 @@ def serve(
         ready=lambda engine, app: _ready(settings, engine, listening, app),
         stop=lambda: setattr(server, "should_exit", True),
     )
+    ending = Ending(starting)
     config = uvicorn.Config(
-        starting,
+        ending,
         log_level="warning",
-        timeout_graceful_shutdown=1,  # open event streams would hold the server for ever
+        timeout_graceful_shutdown=1,
         root_path=settings.root_path,
         proxy_headers=True,
         ws="websockets-sansio",
         lifespan="on",
     )
-    server = _server(config)
-    server.run(sockets=[listening])
-    store.close()
+    server = _server(config, ending)
+    try:
+        server.run(sockets=[listening])
+    finally:
+        store.close()
+        if not given:
+            shutil.rmtree(uploads, ignore_errors=True)
+            os.environ.pop("GRADIO_TEMP_DIR", None)
     if starting.loading:  # half-loaded libraries do not survive an orderly end of the process
         sys.stdout.flush()
         sys.stderr.flush()
@@ -234,13 +246,14 @@ def say(words: str) -> None:
     print(words, flush=True)
 
 
-def _server(config: Any) -> Any:
+def _server(config: Any, ending: Ending) -> Any:
     import uvicorn
 
     class Server(uvicorn.Server):
         """Ends as asked, with exit code 0; uvicorn would raise the signal again afterwards."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            ending.end()
             self.force_exit = self.should_exit and sig == signal.SIGINT
             self.should_exit = True
 

@@ -6,8 +6,6 @@ import asyncio
 import hmac
 import html
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,7 +26,7 @@ from webui.store import Store
 from webui.streams import StreamsOverWebSocket
 from webui.tabs import ClosedTabs
 from webui.theme import EarlyScript, page_look
-from webui.uploads import Uploads
+from webui.uploads import Uploads, private_folder
 
 BuildPage = Callable[..., gr.Blocks]
 _WRONG_LOGIN_PAUSE = 0.5  # seconds; slows guessing
@@ -39,10 +37,7 @@ def create_app(
 ) -> FastAPI:
     """The whole server as one ASGI app; ``app.state.origins`` takes further addresses."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    # Uploads live in a folder of this server alone, not in one shared by all users of the machine.
-    made = "" if os.environ.get("GRADIO_TEMP_DIR") else tempfile.mkdtemp(prefix="instructblip-")
-    if made:
-        os.environ["GRADIO_TEMP_DIR"] = made
+    private_folder()
     signer, uploads = Signer(load_key(Path(settings.data))), Uploads()
 
     @asynccontextmanager
@@ -52,9 +47,6 @@ def create_app(
         watching.cancel()
         await runs.close()
         await asyncio.to_thread(engine.close, 1.0)
-        if made:
-            os.environ.pop("GRADIO_TEMP_DIR", None)
-            shutil.rmtree(made, ignore_errors=True)
 
     app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.origins = {origin.lower() for origin in settings.origins}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -64,6 +65,17 @@ class Uploads:
         for path in paths if isinstance(paths, list) else ():
             if isinstance(path, str):
                 self.remember(owner, path)
+
+
+def private_folder() -> str:
+    """Have Gradio put uploads into a folder of this server alone; made by the first call.
+
+    Its own choice is one that all users of the machine share, and it cannot even be imported where
+    somebody else made that.
+    """
+    if not os.environ.get("GRADIO_TEMP_DIR"):
+        os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="instructblip-")
+    return os.environ["GRADIO_TEMP_DIR"]
 
 
 def asked_file(path: str) -> str | None:
