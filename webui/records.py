@@ -7,6 +7,10 @@ import sqlite3
 from dataclasses import dataclass, field
 from typing import Any
 
+from instructblip.errors import UnknownTurn
+
+TITLE_LENGTH = 60
+
 
 @dataclass(frozen=True)
 class Chat:
@@ -54,3 +58,24 @@ def turn_of(row: sqlite3.Row) -> Turn:
     for key in ("statistics", "parameters", "error_values"):
         values[key] = json.loads(values[key])
     return Turn(**values)
+
+
+def title_of(question: str) -> str:
+    """A chat's title until somebody renames it: the start of its first question, on one line."""
+    line = " ".join(question.split())
+    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
+
+
+def storable(text: str) -> str:
+    """The text as UTF-8 can hold it: half a surrogate pair, cut by a browser, becomes ``?``."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def unknown(kind: str, wanted: str) -> UnknownTurn:
+    """What to raise for a ``kind`` (chat, turn, picture) that is absent or somebody else's."""
+    shown = storable(str(wanted)[:40])
+    return UnknownTurn(
+        f"There is no {kind} {shown!r} here. It may have been deleted; reload the page.",
+        code=f"unknown_{kind}",
+        id=shown,
+    )

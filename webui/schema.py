@@ -70,14 +70,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         InstructBlipError: ``store_unwritable``, ``store_damaged`` or ``store_newer``.
     """
     try:
-        connection = sqlite3.connect(path, check_same_thread=False, timeout=10.0)
-        connection.isolation_level = None  # transactions are opened by hand
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.create_function("folded", 1, _folded, deterministic=True)
-        _migrate(connection, path)
+        return _opened(path)
     except sqlite3.OperationalError as error:
         raise InstructBlipError(
             f"Cannot write the chats to {path}: {error}. Give the server a writable folder "
@@ -92,7 +85,32 @@ def open_database(path: Path) -> sqlite3.Connection:
             code="store_damaged",
             path=str(path),
         ) from error
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=10.0)
+    try:
+        connection.isolation_level = None  # transactions are opened by hand
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.create_function("folded", 1, _folded, deterministic=True)
+        _migrate(connection, path)
+        _write_ahead(connection)
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Readers and a writer do not wait for each other. The file remembers it."""
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        # Only this statement does not wait for a lock: another server is doing the same.
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise
 
 
 def _folded(text: str | None) -> str:
@@ -101,9 +119,8 @@ def _folded(text: str | None) -> str:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    found = _version(connection)
     if found > VERSION:
-        connection.close()
         raise InstructBlipError(
             f"{path} was written by a newer version of this program (schema {found}; this one "
             f"reads up to {VERSION}). Update the program, or choose another folder with "
@@ -114,15 +131,23 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             known=VERSION,
         )
     for version in range(found, VERSION):
-        in_transaction(connection, partial(_step, connection, MIGRATIONS[version], version + 1))
+        in_transaction(connection, partial(_step, connection, version))
 
 
-def _step(connection: sqlite3.Connection, script: str, version: int) -> None:
+def _step(connection: sqlite3.Connection, version: int) -> None:
+    if _version(connection) > version:  # another server was quicker
+        return
+    if version == 0 and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise sqlite3.DatabaseError("it belongs to another program")
     # executescript() would commit first; single statements stay inside the transaction.
-    for statement in script.split(";\n"):
+    for statement in MIGRATIONS[version].split(";\n"):
         if statement.strip():
             connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {version}")
+    connection.execute(f"PRAGMA user_version = {version + 1}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def in_transaction(connection: sqlite3.Connection, work: Callable[[], None]) -> None:

@@ -16,21 +16,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from instructblip.errors import InstructBlipError, UnknownTurn
-from instructblip.images import prepare
+from instructblip.errors import InstructBlipError
+from instructblip.images import MAX_BYTES, prepare
 from webui.pictures import PictureFolder, is_picture_id
-from webui.records import Chat, Turn, chat_of, turn_of
+from webui.records import Chat, Turn, chat_of, storable, title_of, turn_of, unknown
 from webui.schema import open_database
 
-TITLE_LENGTH = 60
 UNUSED_PICTURE_AGE = 24 * 3600.0  # uploaded, never asked about: removed at a start after this long
 
 
 class Store:
     """The saved state of the page. Safe from any thread: one connection behind a lock."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_picture: int = MAX_BYTES) -> None:
         self.folder = Path(folder)
+        self._max_picture = max_picture  # bytes
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._pictures = PictureFolder(self.folder / "pictures")
@@ -64,7 +64,7 @@ class Store:
 
     def chats(self, owner: str, search: str = "") -> list[Chat]:
         """The owner's chats with at least one turn, newest first, that contain ``search``."""
-        needle = search.strip().casefold()
+        needle = storable(search.strip().casefold())
         rows = self._all(
             """SELECT * FROM chats WHERE owner = :owner
                AND EXISTS (SELECT 1 FROM turns WHERE chat_id = chats.id)
@@ -84,15 +84,16 @@ class Store:
         """
         row = self._one("SELECT * FROM chats WHERE id = ? AND owner = ?", (chat_id, owner))
         if row is None:
-            raise _unknown("chat", chat_id)
+            raise unknown("chat", chat_id)
         return chat_of(row)
 
     def rename_chat(self, owner: str, chat_id: str, title: str) -> None:
-        """Give the chat a title of at most 200 characters."""
+        """Give the chat a title of at most 200 characters; a blank one changes nothing."""
+        words = storable(title.strip()[:200])
         with self._write():
             self.chat(owner, chat_id)
             self._db.execute(
-                "UPDATE chats SET title = ? WHERE id = ?", (title.strip()[:200], chat_id)
+                "UPDATE chats SET title = ?1 WHERE id = ?2 AND ?1 != ''", (words, chat_id)
             )
 
     def delete_chat(self, owner: str, chat_id: str) -> None:
@@ -112,7 +113,7 @@ class Store:
         Raises:
             PictureError: the bytes are not a picture we can read.
         """
-        prepared = prepare(data)
+        prepared = prepare(data, max_bytes=self._max_picture)
         now = time.time()
         with self._write():
             picture_id = self._pictures.write(prepared.data)
@@ -122,7 +123,7 @@ class Store:
             )
             self._db.execute(
                 "INSERT OR IGNORE INTO picture_owners (picture_id, owner, name, created) VALUES (?, ?, ?, ?)",
-                (picture_id, owner, Path(name).name[:200], now),
+                (picture_id, owner, storable(Path(name).name[:200]), now),
             )
         return picture_id
 
@@ -142,7 +143,7 @@ class Store:
             UnknownTurn: it is absent or somebody else's.
         """
         if not self.owns_picture(owner, picture_id):
-            raise _unknown("picture", picture_id)
+            raise unknown("picture", picture_id)
         return self._pictures.path(picture_id)
 
     def picture_bytes(self, owner: str, picture_id: str) -> bytes:
@@ -150,7 +151,7 @@ class Store:
         try:
             return self.picture_path(owner, picture_id).read_bytes()
         except FileNotFoundError:
-            raise _unknown("picture", picture_id) from None
+            raise unknown("picture", picture_id) from None
 
     def picture_mime(self, owner: str, picture_id: str) -> str:
         """The stored picture's media type."""
@@ -174,18 +175,18 @@ class Store:
         Raises:
             UnknownTurn: an id is absent, somebody else's, or the parent is of another chat.
         """
-        turn_id, now = _new_id(), time.time()
+        turn_id, now, question = _new_id(), time.time(), storable(question)
         with self._write():
             chat = self.chat(owner, chat_id)
             if parent_id is not None and self.turn(owner, parent_id).chat_id != chat_id:
-                raise _unknown("turn", parent_id)
+                raise unknown("turn", parent_id)
             self.picture_path(owner, picture_id)
             self._db.execute(
                 "INSERT INTO turns (id, chat_id, parent_id, question, picture_id, parameters,"
                 " created) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (turn_id, chat_id, parent_id, question, picture_id, _json(parameters or {}), now),
             )
-            title = chat.title or _title(question)
+            title = chat.title or title_of(question)
             self._db.execute(
                 "UPDATE chats SET leaf_id = ?, updated = ?, title = ? WHERE id = ?",
                 (turn_id, now, title, chat_id),
@@ -201,13 +202,18 @@ class Store:
                 (turn.parent_id, turn.chat_id, turn_id),
             )
             self._db.execute("DELETE FROM turns WHERE id = ?", (turn_id,))
+            self._db.execute(  # the title was this question's
+                "UPDATE chats SET title = '' WHERE id = ?1"
+                " AND NOT EXISTS (SELECT 1 FROM turns WHERE chat_id = ?1)",
+                (turn.chat_id,),
+            )
 
     def write_answer(self, turn_id: str, text: str, ids: Sequence[int]) -> None:
         """Save what has been generated so far of a running answer."""
         with self._write():
             self._db.execute(
                 "UPDATE turns SET answer = ?, answer_ids = ? WHERE id = ? AND finish IS NULL",
-                (text, _json(list(ids)), turn_id),
+                (storable(text), _json(list(ids)), turn_id),
             )
 
     def finish_turn(
@@ -232,12 +238,12 @@ class Store:
                 " WHERE id = ?",
                 (
                     str(finish),
-                    answer,
+                    storable(answer),
                     _json(list(answer_ids)),
-                    qformer_text,
+                    storable(qformer_text),
                     tokenizer,
                     _json(statistics),
-                    error,
+                    storable(error),
                     error_code,
                     _json(error_values or {}),
                     turn_id,
@@ -260,7 +266,7 @@ class Store:
             (turn_id, owner),
         )
         if row is None:
-            raise _unknown("turn", turn_id)
+            raise unknown("turn", turn_id)
         return turn_of(row)
 
     def path(self, owner: str, chat_id: str) -> list[Turn]:
@@ -300,7 +306,7 @@ class Store:
         with self._write():
             self.chat(owner, chat_id)
             if turn_id is not None and self.turn(owner, turn_id).chat_id != chat_id:
-                raise _unknown("turn", turn_id)
+                raise unknown("turn", turn_id)
             leaf = self._newest_below(turn_id) if turn_id is not None and descend else turn_id
             self._db.execute("UPDATE chats SET leaf_id = ? WHERE id = ?", (leaf, chat_id))
 
@@ -309,12 +315,13 @@ class Store:
     def recover(self) -> int:
         """Mark the answers that a killed server left running as interrupted; their text stays.
 
-        Also removes pictures that nobody ever asked about. Returns the number of answers.
+        Also removes empty chats and pictures nobody asked about. Returns the number of answers.
         """
         with self._write():
             marked = self._db.execute(
                 "UPDATE turns SET finish = 'interrupted' WHERE finish IS NULL"
             ).rowcount
+            self._db.execute("DELETE FROM chats WHERE id NOT IN (SELECT chat_id FROM turns)")
             unused = self._all(
                 "SELECT picture_id, owner FROM picture_owners WHERE created < ?",
                 (time.time() - UNUSED_PICTURE_AGE,),
@@ -368,7 +375,8 @@ class Store:
                 raise
             self._db.execute("COMMIT")
 
-    def _one(self, query: str, values: Any) -> sqlite3.Row | None:
+    def _one(self, query: str, values: tuple[str, ...]) -> sqlite3.Row | None:
+        values = tuple(storable(value) for value in values)
         with self._lock:
             row: sqlite3.Row | None = self._db.execute(query, values).fetchone()
             return row
@@ -384,16 +392,3 @@ def _new_id() -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), default=str)
-
-
-def _title(question: str) -> str:
-    line = " ".join(question.split())
-    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
-
-
-def _unknown(kind: str, wanted: str) -> UnknownTurn:
-    return UnknownTurn(
-        f"There is no {kind} {str(wanted)[:40]!r} here. It may have been deleted; reload the page.",
-        code=f"unknown_{kind}",
-        id=str(wanted)[:40],
-    )
