@@ -17,14 +17,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instructblip.engine.base import Engine, PastTurn, Request
-from instructblip.scenes import Scene, compose
+from instructblip.scenes import UNKNOWN, Scene, compose
 
 if TYPE_CHECKING:
     from instructblip.training.dialogues import Exchange
 
+REFUSED = ("i don't recognise this picture", "我不认识这张图片")
 FIRST_SEED = 10_000_000  # training's generators start elsewhere
 
 
@@ -36,6 +38,7 @@ class Score:
     asked: int = 0
     truth: Counter[str] = field(default_factory=Counter)
     wrong: list[tuple[str, str, str]] = field(default_factory=list)  # question, wanted, got
+    refused: int = 0  # wrongly: "I don't recognise this picture" about a scene of the world
 
     def add(self, question: str, wanted: str, got: str) -> None:
         """Count one answer."""
@@ -43,7 +46,9 @@ class Score:
         self.truth[wanted] += 1
         if normal(wanted) == normal(got):
             self.right += 1
-        elif len(self.wrong) < 20:
+            return
+        self.refused += normal(got) in REFUSED
+        if len(self.wrong) < 20:
             self.wrong.append((question, wanted, got))
 
     @property
@@ -92,6 +97,47 @@ def evaluate(
     return dict(scores)
 
 
+def refusals(
+    engine: Engine, *, seed: int, photos: Path | None, language: str = "en", count: int = 60
+) -> dict[str, Score]:
+    """Pictures from outside the world: how often the model says that it does not recognise them.
+
+    ``photos``: every picture of a folder, three questions each. ``drawings``: icons of unknown
+    things in a style never trained on. ``made``: noise, pages, windows, charts and the like.
+    """
+    from PIL import Image
+
+    from instructblip.scenes import atlas
+    from instructblip.training.dialogues import Dialogues
+    from instructblip.training.foreign import foreign
+
+    rng = random.Random(f"{seed}-foreign")
+    talks, scores = Dialogues(rng, test=True, language=language), defaultdict[str, Score](Score)
+    pictures: list[tuple[str, Image.Image]] = [("made", foreign(rng)) for _ in range(count)]
+    for path in sorted(photos.iterdir()) if photos else ():
+        with Image.open(path) as file:
+            pictures += [("photos", file.convert("RGB"))] * 3
+    while sum(kind == "drawings" for kind, _ in pictures) < count:
+        scene = compose(rng.randrange(FIRST_SEED, 2**31), atlas().test_style, count=1)
+        if scene.objects[0].name == UNKNOWN:
+            pictures.append(("drawings", scene.image))
+    for kind, image in pictures:
+        asked: dict[str, Score] = defaultdict(Score)
+        _converse(engine, Scene(image, (), kind), talks.outside(1), asked)
+        for score in asked.values():
+            scores[kind].asked += score.asked
+            scores[kind].right += score.right
+            scores[kind].truth.update(score.truth)
+            scores[kind].wrong += score.wrong
+    return dict(scores)
+
+
+def false_refusals(scores: dict[str, Score]) -> float:
+    """Share of questions about scenes of the world that were refused."""
+    asked = sum(s.asked for s in scores.values())
+    return sum(s.refused for s in scores.values()) / max(asked, 1)
+
+
 def _talks(
     rng: random.Random, kind: str, style: str | None, language: str
 ) -> Iterator[tuple[Scene, list[Exchange]]]:
@@ -100,6 +146,8 @@ def _talks(
     talks = Dialogues(rng, test=True, language=language)
     while True:
         scene = compose(rng.randrange(FIRST_SEED, 2**31), style)
+        if all(thing.name == UNKNOWN for thing in scene.objects):
+            continue  # as foreign as a photograph; see refusals()
         talk = talks.dialogue(scene, rng.choice((1, 1, 2, 3)), kind)
         if talk:
             yield scene, talk
@@ -155,6 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--style", help="one drawing style only; 'emojione' was never trained on")
     parser.add_argument("--language", choices=("en", "zh"), default="en")
     parser.add_argument("--types", nargs="*", default=())
+    parser.add_argument("--photos", type=Path, help="folder of photographs that should be refused")
     parser.add_argument("--json", help="write figures to this file")
     parser.add_argument("--show-wrong", action="store_true")
     args = parser.parse_args(argv)
@@ -168,11 +217,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             engine, seed=args.seed, per_type=args.per_type, style=args.style, types=args.types,
             language=args.language,
         )  # fmt: skip
+        foreign = refusals(engine, seed=args.seed, photos=args.photos, language=args.language)
     finally:
         engine.close()
     print(report(scores))
+    print(f"refused though it is of the world: {false_refusals(scores):.1%}")
+    for kind, score in foreign.items():
+        print(f"refused, {kind}: {score.right} of {score.asked} ({score.share:.1%})")
     if args.show_wrong:
-        for kind, score in scores.items():
+        for kind, score in (scores | foreign).items():
             for question, wanted, got in score.wrong[:6]:
                 print(f"{kind}: {question!r} wanted {wanted!r} got {got!r}")
     if args.json:
