@@ -49,6 +49,11 @@ def test_what_both_share_imports_no_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_server_listens_before_gradio_is_imported() -> None:
+    done = blocked_import("gradio", ("webui.__main__",))
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_core_imports_no_gradio() -> None:
     modules = tuple(m for m in modules_of("instructblip") if not m.endswith("training.atlas"))
     done = blocked_import("gradio", modules)

@@ -5,6 +5,7 @@ The server always runs on; where no tunnel can be made, one screen says why and 
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import re
 import secrets
@@ -29,8 +30,8 @@ class Tunnel:
 
     def close(self) -> None:
         """End the tunnel's program."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+        if self._process is not None:
+            _end(self._process)
 
 
 def open_tunnel(settings: Settings, port: int) -> Tunnel:
@@ -104,6 +105,7 @@ def _by_command(command: str, port: int) -> Tunnel:
         )
     except OSError as error:
         raise _failed(f"{words[0]}: {error.strerror}") from error
+    atexit.register(_end, process)  # no public link, and no program, is left behind
     found: list[str] = []
     ready = threading.Event()
 
@@ -122,6 +124,15 @@ def _by_command(command: str, port: int) -> Tunnel:
         process.kill()
         raise _failed(f"{words[0]} printed no address")
     return Tunnel(found[0], process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(1)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _failed(reason: str) -> InstructBlipError:

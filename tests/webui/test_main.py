@@ -247,6 +247,18 @@ def test_a_stop_keeps_what_was_answered_so_far(
     assert list((server.folder / "temporary").iterdir()) == []  # nobody's uploads are left behind
 
 
+def test_the_tunnel_ends_with_the_server(program: Callable[..., Program], tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    tunnel = f"sh -c 'echo $$ >{note}; echo https://chat.example.org; exec sleep 600'"
+    server = program("--share", "--tunnel-command", tunnel)
+    server.start()
+    until(lambda: "Share link: https://chat.example.org" in server.log())
+    assert "Login for the share link: name guest, password " in server.log()
+    server.end(signal.SIGTERM)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
+
+
 def test_a_kill_is_made_good_at_the_next_start(program: Callable[..., Program]) -> None:
     server = program()
     server.start()
