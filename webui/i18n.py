@@ -27,7 +27,7 @@ def messages(language: str) -> Mapping[str, str]:
     return table
 
 
-def text(language: str, key: str, **values: object) -> str:
+def text(language: str, key: str, /, **values: object) -> str:
     """One message with its placeholders filled; a value that is missing stays visible as ``{name}``."""
     table = messages(language)
     return _Lenient().vformat(table.get(key) or messages("en").get(key, key), (), values)

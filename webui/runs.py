@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 UPDATES_PER_SECOND = 8
 SAVE_EVERY = 0.5  # seconds between two writes of a running answer
+FIRST_LOOK = 10.0  # seconds at least for the page that asked to attach, however short the grace
 CLOSE_TIMEOUT = 1.5  # seconds the engine gets to end its answers when the server stops
 
 
@@ -67,7 +68,7 @@ class Run:
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._start_grace()
+        self._start_grace(max(grace, FIRST_LOOK))
 
     @property
     def done(self) -> bool:
@@ -106,7 +107,7 @@ class Run:
         finally:
             self._attached -= 1
             if self._attached == 0 and not self.done:
-                self._start_grace()
+                self._start_grace(self._grace)
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -132,6 +133,7 @@ class Run:
         except Exception as error:
             log.exception("the stream of turn %s broke", self.turn_id)
             last = self._ended(FinishReason.ERROR.value, error)
+            self.stop()  # if it was not the engine that failed, it need not go on
         try:
             self._save(last, tokenizer)
         except Exception:
@@ -157,7 +159,7 @@ class Run:
             delta.phase.value,
             delta.place,
             delta.finish.value if delta.finish is not None else None,
-            delta.error,
+            delta.error or (_silent_end() if delta.finish == FinishReason.ERROR else None),
             delta.statistics,
         )
 
@@ -174,18 +176,16 @@ class Run:
             qformer_text=self._qformer_text,
             tokenizer=tokenizer,
             statistics=statistics_dict(last.statistics),
-            error=str(last.error) if last.error else "",
-            error_code=getattr(last.error, "code", "internal") if last.error else "",
-            error_values=getattr(last.error, "values", {}) if last.error else {},
+            **_told(last.error),
         )
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    def _start_grace(self) -> None:
+    def _start_grace(self, seconds: float) -> None:
         self._stop_grace()
-        self._timer = self._loop.call_later(self._grace, self.stop)
+        self._timer = self._loop.call_later(seconds, self.stop)
 
     def _stop_grace(self) -> None:
         if self._timer is not None:
@@ -327,6 +327,15 @@ def _past(turn: Turn) -> PastTurn:
         "tokenizer": turn.tokenizer,
     }
     return PastTurn(**values)
+
+
+def _told(error: Exception | None) -> dict[str, Any]:
+    """What is stored of an error. Other libraries' errors have codes and values of their own."""
+    if error is None:
+        return {}
+    if isinstance(error, InstructBlipError):
+        return {"error": str(error), "error_code": error.code, "error_values": error.values}
+    return {"error": type(error).__name__, "error_code": "internal"}
 
 
 def _silent_end() -> InstructBlipError:

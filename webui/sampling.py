@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -55,7 +56,7 @@ def parse(values: tuple[Any, ...], card: ModelCard, language: str) -> Settings:
     for name in ("temperature", "top_k", "top_p", "repetition_penalty", "max_new_tokens"):
         label = text(language, f"ui_{name}")
         value = panel[name]
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not _is_number(value):
             raise BadParameter(f"{label} needs a number.", code="number_missing", name=label)
         whole = name in _WHOLE
         if whole and value != int(value):
@@ -87,15 +88,25 @@ def for_retry(settings: Settings) -> tuple[Settings, bool]:
 
 
 def restored(kept: str, card: ModelCard) -> tuple[Any, ...] | None:
-    """Values kept in the browser, if they still fit the panel."""
+    """Values kept in the browser, if they still fit the panel and this model."""
     try:
         values = tuple(json.loads(kept)) if kept else None
         if values is None or len(values) != len(FIELDS):
             return None
-        parse(values, card, "en")
-    except (ValueError, TypeError, BadParameter):
+        kept_settings = parse(values, card, "en")
+    except (ValueError, TypeError, RecursionError, BadParameter):
         return None
-    return values
+    *numbers, seed, stop, _ = values
+    seed = "" if seed is None else str(seed).strip()
+    # A layout that another model had would be refused by the menu at every question.
+    return (*numbers, seed, str(stop or ""), kept_settings.layout or card.default_layout)
+
+
+def _is_number(value: object) -> bool:
+    """Whether it can be compared and shown: JSON also has infinities and endless digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max  # false for NaN
 
 
 def _seed(value: object) -> int | None:
