@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from webui.sessions import COOKIE, COOKIE_AGE, LOGIN_AGE, Signer, Visitor
-from webui.settings import LOOPBACK, Settings
+from webui.settings import Settings, is_loopback
 from webui.uploads import UPLOAD, Uploads, asked_file, header
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Guard:
     def _known_host(self, host: str) -> bool:
         """Against DNS rebinding: a server for this machine alone answers to its own names only."""
         name = urlsplit(f"//{host}").hostname or ""
-        if not self.settings.loopback or name in LOOPBACK or name.startswith("127."):
+        if not self.settings.loopback or is_loopback(name):
             return True
         return any(urlsplit(o).netloc == host for o in self._origins)
 

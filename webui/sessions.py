@@ -19,7 +19,7 @@ COOKIE = "instructblip_owner"
 COOKIE_AGE = 400 * 24 * 3600  # the longest that browsers keep
 LOGIN_AGE = 30 * 24 * 3600
 _KEY_BYTES = 32
-_VALUE = re.compile(r"([av])1\.([0-9a-f]{1,400})\.([0-9]{1,12})\.([0-9a-f]{64})\Z")
+_VALUE = re.compile(r"([av])1\.([0-9a-f]{1,1000})\.([0-9]{1,12})\.([0-9a-f]{64})\Z")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -18,7 +20,6 @@ from typing import Any
 from instructblip.errors import BadParameter
 
 PREFIX = "INSTRUCTBLIP_"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def _about(default: Any, words: str) -> Any:
@@ -68,7 +69,7 @@ class Settings:
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
             raise _bad("root_path", self.root_path, "a path as /ui, without a slash at its end")
         host, _, port = self.share_server.rpartition(":")
-        if self.share_server and (not host or not port.isdigit()):
+        if self.share_server and (not host or not re.fullmatch("[0-9]{1,5}", port)):
             raise _bad("share_server", self.share_server, "host:port")
         if self.lang not in ("", "en", "zh"):
             raise _bad("lang", self.lang, "en or zh")
@@ -76,12 +77,22 @@ class Settings:
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
-        return self.host in LOOPBACK or self.host.startswith("127.")
+        return is_loopback(self.host)
 
     @property
     def logins(self) -> dict[str, str]:
         """Name → password; empty when no login is asked for."""
         return logins(self.auth)
+
+
+def is_loopback(name: str) -> bool:
+    """Whether this host name is this machine's own. ``127.evil.example`` is anybody's."""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def logins(pairs: Sequence[str]) -> dict[str, str]:
@@ -94,9 +105,9 @@ def logins(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, colon, password = pair.partition(":")
         name = name.strip()
-        if not (name and colon and password) or len(name) > 100 or name in found:
-            # The value is a secret: it is not repeated.
-            raise _bad("auth", "…", "USER:PASS, several comma separated, each user once")
+        fits = name.isprintable() and len(name) <= 100 and name not in found
+        if not (name and colon and password and fits):
+            raise _bad("auth", pair, "USER:PASS, several comma separated, each user once")
         found[name] = password
     return found
 
@@ -180,12 +191,16 @@ def _typed(name: str, value: Any) -> Any:
         if str(value).lower() not in words:
             raise _bad(name, value, "true or false")
         return words[str(value).lower()]
+    if isinstance(default, str):
+        if not isinstance(value, str):
+            raise _bad(name, value, "text (in quotes, in a file)")
+        return value
     try:
         if isinstance(value, bool) or (isinstance(default, int) and isinstance(value, float)):
             raise ValueError(value)
         kind: type[Any] = type(default)
         return kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _bad(
             name, value, "a whole number" if isinstance(default, int) else "a number"
         ) from None
@@ -198,6 +213,8 @@ def _between(name: str, value: float, low: float, high: float) -> None:
 
 def _bad(name: str, value: object, wanted: str) -> BadParameter:
     flag = "--" + name.replace("_", "-")
+    if name == "auth":
+        value = "…"  # a secret is not repeated
     return BadParameter(
         f"{flag} {value} is not allowed: use {wanted}.",
         code="bad_setting",

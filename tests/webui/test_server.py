@@ -117,9 +117,10 @@ def test_a_foreign_page_may_not_post(visitor: Visitor) -> None:
 
 
 def test_a_name_that_is_not_ours_is_refused(visitor: Visitor, make_app) -> None:
-    answer = visitor().get("/", headers={"host": "rebound.example"})
-    assert answer.status_code == 403
-    assert "--origins" in answer.text
+    for name in ("rebound.example", "127.rebound.example", "127.0.0.1.rebound.example"):
+        answer = visitor().get("/", headers={"host": name})
+        assert answer.status_code == 403
+        assert "--origins" in answer.text
     known = TestClient(make_app(origins=("https://chat.example",)), base_url="https://chat.example")
     assert known.get("/").status_code == 200
 
