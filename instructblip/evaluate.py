@@ -13,6 +13,7 @@ import json
 import math
 import random
 import re
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class Score:
     asked: int = 0
     truth: Counter[str] = field(default_factory=Counter)
     wrong: list[tuple[str, str, str]] = field(default_factory=list)  # question, wanted, got
+    speed: list[tuple[float, int, float]] = field(default_factory=list)  # s, tokens, s
     refused: int = 0  # wrongly: "I don't recognise this picture" about a scene of the world
 
     def add(self, question: str, wanted: str, got: str) -> None:
@@ -168,7 +170,10 @@ def _converse(
             got += delta.text
         if delta.error is not None:
             raise delta.error
-        scores[turn.kind if n == 0 else turn.kind + "+"].add(turn.question, turn.answer, got)
+        score = scores[turn.kind if n == 0 else turn.kind + "+"]
+        score.add(turn.question, turn.answer, got)
+        spent = delta.statistics
+        score.speed.append((spent.first_token, spent.new_tokens, spent.decode))
         history.append(
             PastTurn("e", turn.question, picture, delta.answer_ids, got, delta.qformer_text)
         )
@@ -187,6 +192,15 @@ def report(scores: dict[str, Score]) -> str:
         )
     lines.append(f"| **mean over types** | **{mean(scores):.1%}** | | | |")
     return "\n".join(lines)
+
+
+def speed(scores: dict[str, Score]) -> str:
+    """Medians through the engine; the rate over answers of 12 tokens and more."""
+    laps = [lap for score in scores.values() for lap in score.speed]
+    first = statistics.median(lap[0] for lap in laps) * 1000
+    long = [(tokens - 1) / spent for _, tokens, spent in laps if tokens >= 12 and spent > 0]
+    rate = f"{statistics.median(long):.0f} tokens/s" if long else "no long answers"
+    return f"median first token {first:.1f} ms of {len(laps)} answers; {rate} of {len(long)}"
 
 
 def mean(scores: dict[str, Score]) -> float:
@@ -221,6 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         engine.close()
     print(report(scores))
+    print(speed(scores))
     print(f"refused though it is of the world: {false_refusals(scores):.1%}")
     for kind, score in foreign.items():
         print(f"refused, {kind}: {score.right} of {score.asked} ({score.share:.1%})")

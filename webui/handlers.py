@@ -12,6 +12,7 @@ import io
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from webui.examples import Example
 from webui.i18n import error_text, language_of, text
 from webui.runs import Runs
 from webui.store import Store, Turn
-from webui.view import Parts, View, Who, boot_values
+from webui.view import Parts, View, Who, address_chat, boot_values
 
 log = logging.getLogger(__name__)
 Changes = dict[Any, Any]
@@ -52,8 +53,8 @@ class Handlers:
 
     async def load(self, boot: str, view: View, request: gr.Request) -> Changes:
         """A page opens: show the chat of its address, else the owner's last one."""
-        who = self._who(request)
-        wanted = boot_values(boot)
+        who, wanted = self._who(request, view), boot_values(boot)
+        view.revived = False
         changes: Changes = {}
         notice = ""
         try:
@@ -76,15 +77,18 @@ class Handlers:
     async def search(self, words: str, view: View, request: gr.Request) -> Changes:
         """The search field of the chat list."""
         view.search = words or ""
-        return {self.parts.chats: self._chats(view, self._who(request))}
+        return {self.parts.chats: self._chats(view, self._who(request, view))}
 
     # --- asking ------------------------------------------------------------------------------------
 
     async def send(self, box: Any, view: View, request: gr.Request, *panel: Any) -> Changes:
         """The send button or Enter."""
-        who = self._who(request)
+        who = self._who(request, view)
         words = str((box or {}).get("text") or "").strip()
         files = list((box or {}).get("files") or [])
+        if view.revived:  # a picture chosen before is forgotten: show what would be asked about
+            view.revived = False
+            return self._show(view, who) | self._hint(who, "hint_revived")
         if view.sending or self._running(view):
             view.told_to_wait = True
             return self._hint(who, "hint_running")
@@ -119,7 +123,7 @@ class Handlers:
         self, event: gr.EventData, request: gr.Request, view: View, *panel: Any
     ) -> Changes:
         """A button in the page's own HTML: ``{act, id, text}``, nothing of it trusted."""
-        who = self._who(request)
+        who = self._who(request, view)
         data = event._data if isinstance(event._data, dict) else {}
         name, wanted, words = (str(data.get(key) or "") for key in ("act", "id", "text"))
         try:
@@ -175,7 +179,7 @@ class Handlers:
         if name == "undo":
             turn = self._turn_here(view, who, wanted)
             self.store.set_leaf(who.owner, turn.chat_id, turn.parent_id)
-            self._move(view, turn.chat_id, turn.parent_id)
+            view.move(turn.chat_id, turn.parent_id)
             draft = turn.question
         elif name == "version":
             turn = self._turn_here(view, who, wanted)
@@ -184,7 +188,7 @@ class Handlers:
         elif name == "open":
             self._open(view, who, wanted)
         elif name == "new":
-            self._move(view, None, None)
+            view.move(None, None)
             view.picture_id = None
         elif name == "rename":
             self.store.rename_chat(who.owner, wanted, words)
@@ -204,9 +208,9 @@ class Handlers:
             return self._box(view)
         try:
             chat = self.store.chat(who.owner, chat_id)
-            self._open(view, who, chat_id) if new else self._move(view, chat_id, chat.leaf_id)
+            self._open(view, who, chat_id) if new else view.move(chat_id, chat.leaf_id)
         except UnknownTurn:
-            self._move(view, None, None)
+            view.move(None, None)
             return self._show(view, who) | self._box(view) | self._hint(who, "hint_chat_gone")
         return self._show(view, who, picture=new) | self._box(view)
 
@@ -217,7 +221,7 @@ class Handlers:
 
     async def attach(self, view: View, request: gr.Request) -> AsyncIterator[Changes]:
         """Follow the answer of the turn that the tab shows, until it ends or the tab moves on."""
-        who = self._who(request)
+        who = self._who(request, view)
         run = self._running(view)
         if run is None:
             # It may have ended between the event that started it and this one.
@@ -247,7 +251,7 @@ class Handlers:
 
     async def take_picture(self, path: str | None, view: View, request: gr.Request) -> Changes:
         """A picture was dropped, pasted, chosen or photographed in the picture box."""
-        who = self._who(request)
+        who = self._who(request, view)
         try:
             view.picture_id = await self._take_upload(who, path) if path else None
             view.offers = ()
@@ -257,7 +261,7 @@ class Handlers:
 
     async def scene(self, view: View, request: gr.Request) -> Changes:
         """The button "New scene"."""
-        return await self._act_moving("scene", "", "", view, self._who(request))
+        return await self._act_moving("scene", "", "", view, self._who(request, view))
 
     def _new_scene(self, who: Who) -> tuple[str, tuple[str, ...]]:
         from instructblip.scenes import ask_suggestions, compose
@@ -299,7 +303,7 @@ class Handlers:
             # Runs.start has taken the turn back; show again what was shown.
             self.store.set_leaf(who.owner, chat_id, leaf)
             raise
-        self._move(view, chat_id, turn.id)
+        view.move(chat_id, turn.id)
 
     def _layout_note(self, view: View, who: Who, settings: sampling.Settings) -> str:
         """``refresh`` shows the model one picture only; say so once there are several."""
@@ -308,15 +312,9 @@ class Handlers:
         pictures = {turn.picture_id for turn in self.store.path_to(who.owner, view.leaf_id)}
         return text(who.language, "refresh_pictures") if len(pictures) > 1 else ""
 
-    def _move(self, view: View, chat_id: str | None, leaf_id: str | None) -> None:
-        if chat_id != view.chat_id and view.chat_id is not None:
-            view.offers = ()
-        view.chat_id, view.leaf_id = chat_id, leaf_id
-        view.epoch += 1
-
     def _open(self, view: View, who: Who, chat_id: str) -> None:
         chat = self.store.chat(who.owner, chat_id)
-        self._move(view, chat.id, chat.leaf_id)
+        view.move(chat.id, chat.leaf_id)
         if chat.leaf_id:
             view.picture_id = self.store.turn(who.owner, chat.leaf_id).picture_id
 
@@ -326,7 +324,7 @@ class Handlers:
                 run.stop()
         self.store.delete_chat(who.owner, chat_id)
         if view.chat_id == chat_id:
-            self._move(view, None, None)
+            view.move(None, None)
             view.picture_id = None
 
     def _turn_here(self, view: View, who: Who, turn_id: str) -> Turn:
@@ -338,8 +336,13 @@ class Handlers:
     def _running(self, view: View) -> Any:
         return self.runs.find(view.leaf_id) if view.leaf_id else None
 
-    def _who(self, request: gr.Request) -> Who:
-        return Who(self._owner_of(request), language_of(request))
+    def _who(self, request: gr.Request, view: View) -> Who:
+        who = Who(self._owner_of(request), language_of(request))
+        if not view.loaded:  # the server forgot this tab, or is a new one: its address tells
+            view.loaded, view.revived = True, True
+            with suppress(UnknownTurn):
+                self._open(view, who, address_chat(request))
+        return who
 
     def _show(self, view: View, who: Who, *, picture: bool = True) -> Changes:
         """The whole conversation of this tab, and the list of chats."""
@@ -369,12 +372,8 @@ class Handlers:
         return (changes | self._picture(view, who)) if picture else changes
 
     def _picture(self, view: View, who: Who) -> Changes:
-        return {
-            self.parts.picture: view.picture_id,
-            self.parts.strip: render.strip(
-                view.picture_id, view.offers, self.engine.card, who.language
-            ),
-        }
+        strip = render.strip(view.picture_id, view.offers, self.engine.card, who.language)
+        return {self.parts.picture: view.picture_id, self.parts.strip: strip}
 
     def _chats(self, view: View, who: Who) -> str:
         chats = self.store.chats(who.owner, view.search)

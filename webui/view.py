@@ -19,7 +19,16 @@ class View:
     epoch: int = 0  # grows when the tab turns to something else; an older attachment then ends
     sending: bool = False
     live_id: str | None = None  # the turn that the tab shows as being answered
+    loaded: bool = False
+    revived: bool = False  # made anew for a page that was already open
     told_to_wait: bool = False  # the notice says so; it goes when the answer ends
+
+    def move(self, chat_id: str | None, leaf_id: str | None) -> None:
+        """Turn to another chat or turn."""
+        if chat_id != self.chat_id and self.chat_id is not None:
+            self.offers = ()
+        self.chat_id, self.leaf_id = chat_id, leaf_id
+        self.epoch += 1
 
 
 @dataclass(frozen=True)
@@ -55,3 +64,8 @@ def boot_values(boot: str) -> dict[str, str]:
         given = {}
     given = given if isinstance(given, dict) else {}
     return {key: str(given.get(key) or "")[:100_000] for key in ("chat", "draft", "sampling")}
+
+
+def address_chat(request: Any) -> str:
+    """The chat that the address of an open page names; empty when none."""
+    return str(request.query_params.get("chat") or "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from driver import Server, Talk, picture, slow_server
@@ -40,3 +41,31 @@ def test_sigkill_and_restart_bring_the_chat_back(tabs: Callable[..., Talk], serv
     assert widths == [120, 120]
     assert talk.ask("and now").endswith("and now")
     talk.problems.clear()  # the lost connection itself
+
+
+def test_a_page_left_open_over_a_restart_goes_on_with_its_chat(
+    tabs: Callable[..., Talk], tmp_path: Path
+) -> None:
+    server = slow_server(tmp_path / "data", delay=0.01).start()
+    try:
+        talk = tabs(url=server.url).open("?chat=new")
+        talk.give(picture())
+        talk.ask("what is first here")
+        server.kill()
+        server.start()
+        talk.send("what is second here")
+        for _ in range(15):  # as a person would: the words are still there, so Enter again
+            talk.page.wait_for_timeout(1000)
+            talk.ready()
+            if len(talk.questions()) == 2:
+                break
+            assert talk.text() == "what is second here"
+            talk.page.press("#box textarea", "Enter")
+        talk.wait_idle()
+        assert [q.strip() for q in talk.questions()] == [
+            "what is first here",
+            "what is second here",
+        ]
+    finally:
+        talk.problems.clear()  # the lost connection itself
+        server.kill()
