@@ -28,6 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/browser" in item.path.as_posix():
             item.add_marker(pytest.mark.browser)
+    # Last: while Playwright is at work its event loop counts as running in this thread.
+    items.sort(key=lambda item: "tests/browser" in item.path.as_posix())
 
 
 @pytest.fixture(scope="session")
