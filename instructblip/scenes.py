@@ -315,18 +315,3 @@ def phrase(thing: Thing, article: bool = True) -> str:
     if not article:
         return words
     return ("an " if words[0].lower() in "aeiou" else "a ") + words
-
-
-def ask_suggestions(scene: Scene, limit: int = 4) -> list[str]:
-    """A few English questions that fit the scene, for the page to offer."""
-    asks = ["What is in the picture?", "How many things are there?"]
-    names = [t.name for t in scene.objects]
-    known = [t for t in scene.objects if t.kind != "unknown" and names.count(t.name) == 1]
-    coloured = [t for t in known if t.colour]
-    if coloured:
-        asks.insert(1, f"What colour is the {coloured[0].name}?")
-    if known:
-        asks.insert(1, f"Where is the {known[0].name}?")
-    if len(scene.objects) > 1:
-        asks.append("What is on the left?")
-    return asks[:limit]

@@ -16,7 +16,11 @@ class Example:
     """A picture file and the questions offered with it."""
 
     path: Path
-    questions: tuple[str, ...]
+    asks: dict[str, tuple[str, ...]]  # by language; English is always there
+
+    def questions(self, language: str) -> tuple[str, ...]:
+        """The questions in a language, or in English."""
+        return self.asks.get(language) or self.asks["en"]
 
     @cached_property
     def data(self) -> bytes:
@@ -35,4 +39,7 @@ def load_examples(folder: Path = FOLDER) -> list[Example]:
         listed = json.loads((folder / "examples.json").read_text("utf-8"))
     except FileNotFoundError:
         return []
-    return [Example(folder / entry["file"], tuple(entry["questions"])) for entry in listed]
+    return [
+        Example(folder / entry["file"], {k: tuple(v) for k, v in entry["questions"].items()})
+        for entry in listed
+    ]

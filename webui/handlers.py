@@ -151,7 +151,8 @@ class Handlers:
         note = ""
         if name == "example":
             example = self.examples[int(wanted)] if wanted.isdecimal() else self.examples[0]
-            question = words if words in example.questions else example.questions[0]
+            questions = example.questions(self.engine.card.spoken(who.language))
+            question = words if words in questions else questions[0]
             view.picture_id = await asyncio.to_thread(
                 self.store.add_picture, who.owner, example.data, example.path.name
             )
@@ -264,13 +265,13 @@ class Handlers:
         return await self._act_moving("scene", "", "", view, self._who(request, view))
 
     def _new_scene(self, who: Who) -> tuple[str, tuple[str, ...]]:
-        from instructblip.scenes import ask_suggestions, compose
+        from instructblip import scenes, suggestions
 
-        scene = compose(secrets.randbelow(2**31), size=SCENE_SIZE)
+        scene = scenes.compose(secrets.randbelow(2**31), size=SCENE_SIZE)
         out = io.BytesIO()
         scene.image.save(out, "PNG")
-        picture_id = self.store.add_picture(who.owner, out.getvalue(), "scene.png")
-        return picture_id, tuple(ask_suggestions(scene))
+        asks = suggestions.ask_suggestions(scene, self.engine.card.spoken(who.language))
+        return self.store.add_picture(who.owner, out.getvalue(), "scene.png"), tuple(asks)
 
     async def _take_upload(self, who: Who, path: str) -> str:
         def work() -> str:

@@ -250,7 +250,7 @@ def welcome(card: ModelCard, examples: Sequence[Any], language: str) -> str:
     for number, example in enumerate(examples):
         asks = "".join(
             button("example", q, label=escape(q), kind="chip", id=str(number), text=q)
-            for q in example.questions
+            for q in example.questions(card.spoken(language))
         )
         alt = escape(text(language, "example_alt", number=number + 1))
         cards += f'<li><img src="{example.data_url}" alt="{alt}">{asks}</li>'

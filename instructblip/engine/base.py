@@ -192,6 +192,10 @@ class ModelCard:
     generation: SamplingParams = field(default_factory=SamplingParams)
     scenes: bool = False  # whether instructblip.scenes composes pictures of its world
 
+    def spoken(self, language: str) -> str:
+        """The language to offer questions in: the asker's where the model speaks it."""
+        return language if language in self.languages else "en"
+
 
 @runtime_checkable
 class Engine(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 ABOUT: dict[str, object] = {
     "name": "InstructBLIP embedded (demonstration)",
     "licence": "Apache-2.0; trained on icons under Apache-2.0, MIT and CC-BY-4.0",
-    "languages": ["en"],
+    "languages": ["en", "zh"],
     "world": {
         "en": "Drawn scenes of 1 to 5 objects: 76 kinds of icons, 9 shapes, letters and digits in 11 colours.",
         "zh": "由 1 到 5 个物体组成的画面：76 种图标、9 种形状、字母和数字，11 种颜色。",
@@ -18,9 +18,8 @@ ABOUT: dict[str, object] = {
             "Describe the picture in detail.",
         ],
         "zh": [
-            "What is in the picture?（图里有什么？）", "How many things are there?（有几个物体？）",
-            "What colour is the circle?（圆是什么颜色？）", "Where is the cat?（猫在哪里？）",
-            "What is on the left?（左边是什么？）", "Is there a dog?（有狗吗？）",
+            "图里有什么？", "有几个东西？", "圆形是什么颜色？", "猫在哪里？", "左边是什么？",
+            "有狗吗？", "猫在星形的上边吗？", "猫和星形哪个更大？", "详细描述这张图。",
         ],
     },
 }  # fmt: skip
