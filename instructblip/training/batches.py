@@ -34,8 +34,8 @@ class Batch:
 
     ``pictures`` [N]: each turn's picture; ``words``/``word_mask`` [N, W]: Q-Former text;
     ``attend`` [N, 2, 50]: patches (0 is CLS) that two groups of queries should look at, zero rows
-    where nothing is asked of them; ``cell`` [N] (9: absent, -100: none), ``box`` [N, 3] with
-    ``cell`` < 9, ``count`` [N] (-100: none); ``grid``/``grid_colour`` [P, 16]; ``owner`` [P, 49].
+    where nothing is asked of them; ``cell`` [N, 2] (9: absent, -100: none), ``box`` [N, 2, 3] with
+    ``cell`` < 9, ``count`` [N] and ``holds`` [N] (-100: none); ``grid``/``grid_colour`` [P, 16]; ``owner`` [P, 49].
     """
 
     ids: Tensor
@@ -48,6 +48,7 @@ class Batch:
     cell: Tensor
     box: Tensor
     count: Tensor
+    holds: Tensor
     grid: Tensor
     grid_colour: Tensor
     patches: Tensor
@@ -97,9 +98,10 @@ class Collator:
         )
         coded = self._bert(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")  # type: ignore[operator]
         cell, box, count, attend = self._lookups([scenes[p] for p in pictures], exchanges)
+        holds = torch.tensor([-100 if e.holds is None else int(e.holds) for e in exchanges])
         return Batch(
             ids.long(), targets.long(), weights.float(), torch.tensor(pictures),
-            coded["input_ids"], coded["attention_mask"], attend, cell, box, count,
+            coded["input_ids"], coded["attention_mask"], attend, cell, box, count, holds,
             *self._grids(scenes),
         )  # fmt: skip
 
@@ -129,8 +131,8 @@ class Collator:
         self, scenes: Sequence[Scene], exchanges: Sequence[Exchange]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         n = len(exchanges)
-        cell, count = torch.full((n,), -100), torch.full((n,), -100)
-        box, attend = torch.zeros(n, 3), torch.zeros(n, 2, GRID * GRID + 1)
+        cell, count = torch.full((n, 2), -100), torch.full((n,), -100)
+        box, attend = torch.zeros(n, 2, 3), torch.zeros(n, 2, GRID * GRID + 1)
         for i, (scene, turn) in enumerate(zip(scenes, exchanges, strict=True)):
             if turn.kind == "outside":
                 continue
@@ -138,17 +140,18 @@ class Collator:
             if turn.named:
                 attend[i, 0] = _look(owner, turn.first)
                 count[i] = len(turn.first)
-                cell[i] = 9
+                cell[i, 0] = 9
             elif turn.kind == "count":
                 count[i] = len(turn.first)
             if turn.second:
                 attend[i, 1] = _look(owner, turn.second)
-            if turn.named and len(turn.first) == 1:
-                thing = scene.objects[turn.first[0]]
-                cell[i] = thing.cell[1] * 3 + thing.cell[0]
-                box[i] = torch.tensor([*thing.centre, thing.box[2] - thing.box[0]])
-            elif len(turn.first) > 1:
-                cell[i] = -100
+            for group, meant in enumerate((turn.first if turn.named else (), turn.second)):
+                if len(meant) == 1:
+                    thing = scene.objects[meant[0]]
+                    cell[i, group] = thing.cell[1] * 3 + thing.cell[0]
+                    box[i, group] = torch.tensor([*thing.centre, thing.box[2] - thing.box[0]])
+                elif meant:
+                    cell[i, group] = -100
         return cell, box, count, attend
 
     def _grids(self, scenes: Sequence[Scene]) -> tuple[Tensor, Tensor, Tensor]:

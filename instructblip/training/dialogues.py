@@ -24,7 +24,7 @@ from instructblip.training.speech import Chinese, English, Speech
 # Share of each type among first questions, in per cent; training and evaluation read it here.
 SHARES = {
     "what": 8, "kind": 7, "colour": 8, "side": 8, "count": 14, "caption": 8, "detail": 5,
-    "where": 11, "exists": 13, "relation": 11, "compare": 7,
+    "where": 10, "exists": 12, "relation": 10, "compare": 10,
 }  # fmt: skip
 CHINESE_SHARE = 0.25  # of training's dialogues
 TYPOS = 0.03  # share of English questions with one
@@ -42,7 +42,8 @@ class Exchange:
     """A question with its answer, and what the attention should find.
 
     ``first`` and ``second`` are indices of the scene's objects that the question's names (or its
-    answer) mean; an empty tuple with ``named`` set means: looked for, but absent.
+    answer) mean; an empty tuple with ``named`` set means: looked for, but absent. ``holds`` is what
+    the question hangs on: whether the relation is true, or the first of two is the answer.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Exchange:
     second: tuple[int, ...] = ()
     named: bool = True
     subject: str = ""
+    holds: bool | None = None
 
 
 class Dialogues:
@@ -258,8 +260,9 @@ class Dialogues:
             y=self._say.one(two.name),
             how=self._say.relation(word),
         )
-        answer = self._say.true(distance > 0)
-        return Exchange("relation", question, answer, (i,), (j,), subject=one.name)
+        holds = distance > 0
+        answer = self._say.true(holds)
+        return Exchange("relation", question, answer, (i,), (j,), subject=one.name, holds=holds)
 
     def _compare(self, scene: Scene) -> Exchange | None:
         able = self._unique(scene)
@@ -275,7 +278,8 @@ class Dialogues:
             "compare", x=self._say.one(one.name), y=self._say.one(two.name),
             how=self._say.size(bigger),
         )  # fmt: skip
-        return Exchange("compare", question, self._say.winner(winner.name), (i,), (j,))
+        answer = self._say.winner(winner.name)
+        return Exchange("compare", question, answer, (i,), (j,), holds=winner is one)
 
     def _follow(self, scene: Scene, last: Exchange) -> Exchange | None:
         """A question that can only be read with the turn before."""

@@ -56,6 +56,7 @@ class Probes(nn.Module):
         self.cell = nn.Linear(WIDTH, 10)
         self.box = nn.Linear(WIDTH, 3)
         self.count = nn.Linear(WIDTH, 6)
+        self.holds = nn.Linear(WIDTH, 2)
 
 
 @dataclass(slots=True)
@@ -166,11 +167,16 @@ class JointModel(nn.Module):
         return (each * weight).sum() / weight.sum()
 
     def _lookup(self, states: Tensor, batch: Batch) -> Tensor:
-        one, two = states[:, GROUP_ONE.start], states[:, GROUP_ONE.start + 1]
-        loss = cross_entropy(self.probes.cell(one).float(), batch.cell)
+        places = states[:, [GROUP_ONE.start, GROUP_TWO.start]]  # [N, 2, 192]
+        loss = cross_entropy(self.probes.cell(places).float().flatten(0, 1), batch.cell.flatten())
         placed = (batch.cell >= 0) & (batch.cell < 9)
-        loss = loss + 4 * (self.probes.box(one).float() - batch.box)[placed].abs().mean()
-        return loss + 0.5 * cross_entropy(self.probes.count(two).float(), batch.count)
+        loss = loss + 4 * (self.probes.box(places).float() - batch.box)[placed].abs().mean()
+        number, truth = states[:, GROUP_ONE.start + 1], states[:, GROUP_ONE.start + 2]
+        loss = loss + 0.5 * cross_entropy(self.probes.count(number).float(), batch.count)
+        asked = batch.holds >= 0
+        if asked.any():
+            loss = loss + cross_entropy(self.probes.holds(truth[asked]).float(), batch.holds[asked])
+        return loss
 
     def _grid(self, states: Tensor, batch: Batch) -> Tensor:
         cells = states[:, : CELLS * CELLS]
