@@ -1,4 +1,4 @@
-"""``python -m instructblip infer | chat``: one answer, or a conversation in the terminal."""
+"""``python -m instructblip infer | chat | eval``: an answer, a conversation, the model's figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instructblip import evaluate
 from instructblip.engine.base import Engine, FinishReason, PastTurn, Request, SamplingParams
 from instructblip.errors import InstructBlipError
 from instructblip.quick import no_collection
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m instructblip", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="infer | chat")
+    commands = parser.add_subparsers(required=True, metavar="infer | chat | eval")
     infer = commands.add_parser("infer", help="one picture, one prompt, one answer")
     infer.add_argument("--img_path", "--img-path", required=True, help="the picture's file")
     infer.add_argument("--prompt", required=True, help="the question or instruction")
@@ -49,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     chat.set_defaults(run=_chat)
     for command in (infer, chat):
         _common_flags(command)
+    figures = commands.add_parser("eval", help="how often the embedded model is right")
+    evaluate.add_flags(figures)
+    figures.set_defaults(run=evaluate.run)
     return parser
 
 

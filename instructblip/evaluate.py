@@ -1,6 +1,6 @@
 """Exact match of a model's answers on fresh scenes, by question type, through the engine itself.
 
-``python -m instructblip.evaluate --model embedded --seed 7 --per-type 100``: scenes composed
+``python -m instructblip eval --model embedded --seed 7 --per-type 100``: scenes composed
 offline from the atlas, phrasings that training never saw, the model's own earlier answers as
 history. Beside each figure: the most frequent answer's share, and a 95 % interval (Wilson).
 """
@@ -208,9 +208,8 @@ def mean(scores: dict[str, Score]) -> float:
     return sum(s.share for s in scores.values()) / max(len(scores), 1)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m instructblip.evaluate", description=__doc__)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``eval``."""
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-type", type=int, default=100)
@@ -220,8 +219,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--photos", type=Path, help="folder of photographs that should be refused")
     parser.add_argument("--json", help="write figures to this file")
     parser.add_argument("--show-wrong", action="store_true")
-    args = parser.parse_args(argv)
 
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, and print the tables."""
     from instructblip.checkpoints import load
     from instructblip.engine.local import LocalEngine
 
@@ -250,6 +251,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with open(args.json, "w", encoding="utf-8") as file:
             json.dump(figures, file, indent=2)
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The same as a module of its own."""
+    parser = argparse.ArgumentParser(prog="python -m instructblip.evaluate", description=__doc__)
+    add_flags(parser)
+    return run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":
