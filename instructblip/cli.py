@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instructblip import evaluate
+from instructblip.training import command as training
 from instructblip.engine.base import Engine, FinishReason, PastTurn, Request, SamplingParams
 from instructblip.errors import InstructBlipError
 from instructblip.quick import no_collection
@@ -53,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     figures = commands.add_parser("eval", help="how often the embedded model is right")
     evaluate.add_flags(figures)
     figures.set_defaults(run=evaluate.run)
+    lessons = commands.add_parser("train-embedded", help="train the embedded model")
+    training.add_flags(lessons)
+    lessons.set_defaults(run=training.run)
     return parser
 
 

@@ -1,8 +1,10 @@
-"""Exact match of a model's answers on fresh scenes, by question type, through the engine itself.
+"""A model's answers on fresh scenes, by question type, through the engine itself.
 
-``python -m instructblip eval --model embedded --seed 7 --per-type 100``: scenes composed
+``python -m instructblip eval --model embedded --seed 7 --per-type 500``: scenes composed
 offline from the atlas, phrasings that training never saw, the model's own earlier answers as
-history. Beside each figure: the most frequent answer's share, and a 95 % interval (Wilson).
+history. ``type+`` are questions that go on from the turn before. Captions score by F1 of triples
+(:mod:`instructblip.triples`), all else by exact match. Beside each figure: what guessing scores,
+the most frequent answer's share, and a 95 % interval.
 """
 
 from __future__ import annotations
@@ -10,70 +12,32 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import math
 import random
-import re
-import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instructblip.engine.base import Engine, PastTurn, Request
+from instructblip.figures import (
+    ABLATIONS,
+    BY_TRIPLES,
+    FOLLOW_UPS,
+    Score,
+    ablation_report,
+    false_refusals,
+    report,
+    speed,
+)
 from instructblip.scenes import UNKNOWN, Scene, compose
 
 if TYPE_CHECKING:
+    from instructblip.model import InstructBlip
     from instructblip.training.dialogues import Exchange
 
-REFUSED = ("i don't recognise this picture", "我不认识这张图片")
 FIRST_SEED = 10_000_000  # training's generators start elsewhere
-
-
-@dataclass(slots=True)
-class Score:
-    """Answers of one question type."""
-
-    right: int = 0
-    asked: int = 0
-    truth: Counter[str] = field(default_factory=Counter)
-    wrong: list[tuple[str, str, str]] = field(default_factory=list)  # question, wanted, got
-    speed: list[tuple[float, int, float]] = field(default_factory=list)  # s, tokens, s
-    refused: int = 0  # wrongly: "I don't recognise this picture" about a scene of the world
-
-    def add(self, question: str, wanted: str, got: str) -> None:
-        """Count one answer."""
-        self.asked += 1
-        self.truth[wanted] += 1
-        if normal(wanted) == normal(got):
-            self.right += 1
-            return
-        self.refused += normal(got) in REFUSED
-        if len(self.wrong) < 20:
-            self.wrong.append((question, wanted, got))
-
-    @property
-    def share(self) -> float:
-        """Right answers of all."""
-        return self.right / max(self.asked, 1)
-
-    @property
-    def most_frequent(self) -> float:
-        """What always giving the commonest answer would score."""
-        return max(self.truth.values(), default=0) / max(self.asked, 1)
-
-    def interval(self, z: float = 1.96) -> tuple[float, float]:
-        """Wilson's 95 % interval."""
-        n, p = max(self.asked, 1), self.share
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return middle - half, middle + half
-
-
-def normal(text: str) -> str:
-    """Case, white space and final stop do not count."""
-    return re.sub(r"\s+", " ", text).strip(" .。").lower()
+# The first question of a dialogue that often goes on to this one; any for the others.
+_LEADS = {"what+": "kind", "side+": "side", "exists+": "exists"}
 
 
 def evaluate(
@@ -84,19 +48,36 @@ def evaluate(
     style: str | None = None,
     types: Sequence[str] = (),
     language: str = "en",
+    without: str = "",
 ) -> dict[str, Score]:
-    """Ask ``per_type`` first questions of each type, with up to two follow-ups after them.
+    """Ask at least ``per_type`` questions of each type, in dialogues of up to three turns.
 
-    Follow-ups are scored under ``<type>+``.
+    ``without``: ``history`` or ``picture`` is kept from the model (see also :func:`swap`).
     """
     from instructblip.training.dialogues import SHARES
 
     scores: dict[str, Score] = defaultdict(Score)
-    for kind in types or SHARES:
+    for kind in types or (*SHARES, *FOLLOW_UPS):
         talks = _talks(random.Random(f"{seed}-{kind}"), kind, style, language)
-        for scene, talk in islice(talks, per_type):
-            _converse(engine, scene, talk, scores)
-    return dict(scores)
+        while scores[kind].asked < per_type:
+            scene, talk = next(talks)
+            _converse(engine, scene, talk, scores, language, without)
+    return {k: scores[k] for k in (*SHARES, *FOLLOW_UPS, *scores) if k in scores}
+
+
+def swap(model: InstructBlip, seed: int, language: str) -> None:
+    """From now on the Q-Former reads another question than the one that was asked."""
+    from instructblip.training.dialogues import Dialogues
+
+    rng, real = random.Random(f"{seed}-swap"), model.query
+    talks = Dialogues(rng, test=True, language=language)
+
+    def query(features: Any, text: str) -> Any:
+        while not (talk := talks.dialogue(compose(rng), 1)):
+            pass
+        return real(features, talk[0].question)
+
+    model.query = query  # type: ignore[method-assign]
 
 
 def refusals(
@@ -127,51 +108,59 @@ def refusals(
         asked: dict[str, Score] = defaultdict(Score)
         _converse(engine, Scene(image, (), kind), talks.outside(1), asked)
         for score in asked.values():
-            scores[kind].asked += score.asked
-            scores[kind].right += score.right
+            scores[kind].points += score.points
+            scores[kind].exact += score.exact
             scores[kind].truth.update(score.truth)
             scores[kind].wrong += score.wrong
     return dict(scores)
 
 
-def false_refusals(scores: dict[str, Score]) -> float:
-    """Share of questions about scenes of the world that were refused."""
-    asked = sum(s.asked for s in scores.values())
-    return sum(s.refused for s in scores.values()) / max(asked, 1)
-
-
 def _talks(
     rng: random.Random, kind: str, style: str | None, language: str
 ) -> Iterator[tuple[Scene, list[Exchange]]]:
+    """Dialogues that begin with a type, or hold a follow-up of it."""
     from instructblip.training.dialogues import Dialogues
 
-    talks = Dialogues(rng, test=True, language=language)
+    talks, follow = Dialogues(rng, test=True, language=language), kind.endswith("+")
     while True:
         scene = compose(rng.randrange(FIRST_SEED, 2**31), style)
         if all(thing.name == UNKNOWN for thing in scene.objects):
             continue  # as foreign as a photograph; see refusals()
-        talk = talks.dialogue(scene, rng.choice((1, 1, 2, 3)), kind)
-        if talk:
+        turns = 2 if follow else rng.choice((1, 1, 2, 3))
+        talk = talks.dialogue(scene, turns, _LEADS.get(kind) if follow else kind)
+        if talk and (not follow or any(_label(turn) == kind for turn in talk)):
             yield scene, talk
 
 
+def _label(turn: Exchange) -> str:
+    return turn.kind + ("+" if turn.follows else "")
+
+
 def _converse(
-    engine: Engine, scene: Scene, talk: Sequence[Exchange], scores: dict[str, Score]
+    engine: Engine,
+    scene: Scene,
+    talk: Sequence[Exchange],
+    scores: dict[str, Score],
+    language: str = "en",
+    without: str = "",
 ) -> None:
-    data = io.BytesIO()
-    scene.image.save(data, "PNG")
-    picture = f"scene-{id(data)}-{random.random()}"
-    engine.register_picture(picture, data.getvalue())
+    from instructblip.triples import f1
+
+    picture = _register(engine, scene, blank=without == "picture")
     history: list[PastTurn] = []
-    for n, turn in enumerate(talk):
-        request = Request("e", turn.question, picture, tuple(history), engine.card.generation)
+    for turn in talk:
+        past = () if without == "history" else tuple(history)
+        request = Request("e", turn.question, picture, past, engine.card.generation)
         got = ""
         for delta in engine.submit(request):
             got += delta.text
         if delta.error is not None:
             raise delta.error
-        score = scores[turn.kind if n == 0 else turn.kind + "+"]
-        score.add(turn.question, turn.answer, got)
+        score = scores[_label(turn)]
+        by_triples = turn.kind in BY_TRIPLES
+        score.add(
+            turn.question, turn.answer, got, f1(got, turn.answer, language) if by_triples else None
+        )
         spent = delta.statistics
         score.speed.append((spent.first_token, spent.new_tokens, spent.decode))
         history.append(
@@ -179,33 +168,15 @@ def _converse(
         )
 
 
-def report(scores: dict[str, Score]) -> str:
-    """A table in Markdown, with the mean over the first questions' types."""
-    lines = [
-        "| type | right | of | most frequent answer | 95 % interval |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for kind, score in scores.items():
-        low, high = score.interval()
-        lines.append(
-            f"| {kind} | {score.share:.1%} | {score.asked} | {score.most_frequent:.1%} | {low:.1%}–{high:.1%} |"
-        )
-    lines.append(f"| **mean over types** | **{mean(scores):.1%}** | | | |")
-    return "\n".join(lines)
+def _register(engine: Engine, scene: Scene, blank: bool) -> str:
+    from PIL import Image
 
-
-def speed(scores: dict[str, Score]) -> str:
-    """Medians through the engine; the rate over answers of 12 tokens and more."""
-    laps = [lap for score in scores.values() for lap in score.speed]
-    first = statistics.median(lap[0] for lap in laps) * 1000
-    long = [(tokens - 1) / spent for _, tokens, spent in laps if tokens >= 12 and spent > 0]
-    rate = f"{statistics.median(long):.0f} tokens/s" if long else "no long answers"
-    return f"median first token {first:.1f} ms of {len(laps)} answers; {rate} of {len(long)}"
-
-
-def mean(scores: dict[str, Score]) -> float:
-    """Mean over all types, follow-ups included, each type counting the same."""
-    return sum(s.share for s in scores.values()) / max(len(scores), 1)
+    data = io.BytesIO()
+    image = Image.new("RGB", scene.image.size, (128, 128, 128)) if blank else scene.image
+    image.save(data, "PNG")
+    picture = f"scene-{id(data)}-{random.random()}"
+    engine.register_picture(picture, data.getvalue())
+    return picture
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -217,40 +188,64 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", choices=("en", "zh"), default="en")
     parser.add_argument("--types", nargs="*", default=())
     parser.add_argument("--photos", type=Path, help="folder of photographs that should be refused")
+    parser.add_argument(
+        "--ablate", action="store_true",
+        help="also with another instruction for the Q-Former, without history, without picture",
+    )  # fmt: skip
     parser.add_argument("--json", help="write figures to this file")
     parser.add_argument("--show-wrong", action="store_true")
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask, and print the tables."""
-    from instructblip.checkpoints import load
-    from instructblip.engine.local import LocalEngine
-
-    engine = LocalEngine(load(args.model, device="cpu"))
-    try:
-        scores = evaluate(
-            engine, seed=args.seed, per_type=args.per_type, style=args.style, types=args.types,
-            language=args.language,
-        )  # fmt: skip
-        foreign = refusals(engine, seed=args.seed, photos=args.photos, language=args.language)
-    finally:
-        engine.close()
-    print(report(scores))
+    scores = _ask(args)
+    print(report(scores, args.language))
     print(speed(scores))
     print(f"refused though it is of the world: {false_refusals(scores):.1%}")
+    foreign = _ask_foreign(args)
     for kind, score in foreign.items():
-        print(f"refused, {kind}: {score.right} of {score.asked} ({score.share:.1%})")
+        print(f"refused, {kind}: {score.exact} of {score.asked} ({score.share:.1%})")
+    if args.ablate:
+        parts = {part: _ask(args, part) for part in ABLATIONS}
+        print(ablation_report(scores, parts, args.language))
     if args.show_wrong:
         for kind, score in (scores | foreign).items():
             for question, wanted, got in score.wrong[:6]:
                 print(f"{kind}: {question!r} wanted {wanted!r} got {got!r}")
     if args.json:
-        figures: dict[str, Any] = {
-            k: {"right": s.right, "asked": s.asked} for k, s in scores.items()
+        figures = {
+            k: {"share": s.share, "exact": s.exact, "asked": s.asked} for k, s in scores.items()
         }
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=2)
+        Path(args.json).write_text(json.dumps(figures, indent=2), encoding="utf-8")
     return 0
+
+
+def _ask(args: argparse.Namespace, without: str = "") -> dict[str, Score]:
+    from instructblip.checkpoints import load
+    from instructblip.engine.local import LocalEngine
+
+    model = load(args.model, device="cpu")
+    if without == "instruction":
+        swap(model, args.seed, args.language)
+    engine = LocalEngine(model)
+    try:
+        return evaluate(
+            engine, seed=args.seed, per_type=args.per_type, style=args.style, types=args.types,
+            language=args.language, without=without,
+        )  # fmt: skip
+    finally:
+        engine.close()
+
+
+def _ask_foreign(args: argparse.Namespace) -> dict[str, Score]:
+    from instructblip.checkpoints import load
+    from instructblip.engine.local import LocalEngine
+
+    engine = LocalEngine(load(args.model, device="cpu"))
+    try:
+        return refusals(engine, seed=args.seed, photos=args.photos, language=args.language)
+    finally:
+        engine.close()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

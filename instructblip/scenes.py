@@ -22,7 +22,8 @@ SIZE = 112  # pixels, the embedded model's picture size
 COUNTS = (0.18, 0.25, 0.27, 0.18, 0.12)  # shares of scenes with 1..5 objects
 KIND_SHARES = {"shape": 0.28, "glyph": 0.17, "unknown": 0.12, "icon": 0.43}
 REPEAT = 0.22  # chance that an object has the name of an earlier one
-SIZES = ((0.32, 0.80), (0.30, 0.50), (0.28, 0.42), (0.27, 0.36), (0.27, 0.32))  # by count
+SIZES = ((0.32, 0.80), (0.27, 0.60), (0.26, 0.52), (0.25, 0.42), (0.25, 0.36))  # by count
+VISIBLE = 64  # coverage of 255 from which a pixel counts as part of a thing
 BORDER = 0.03  # centres stay this far from the borders of the 3x3 cells
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (220, 30, 30), "orange": (250, 135, 15), "yellow": (250, 225, 30),
@@ -35,17 +36,22 @@ LETTERS = "ABCDEFGHKLMNPRSTUXYZ"
 DIGITS = "23456789"
 UNKNOWN = "unknown thing"
 Touch = Callable[[random.Random, Image.Image], Image.Image]
+_VISIBLE_TABLE = [255 * (v >= VISIBLE) for v in range(256)]
 _MASK = 144  # pixels of a cached shape or glyph mask
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One object. ``box`` is (left, top, right, bottom) in 0..1 of the picture's sides."""
+    """One object. ``box`` is (left, top, right, bottom) in 0..1 of the picture's sides.
+
+    ``seen`` is the width and height of what is visible of it: a tile has empty margins.
+    """
 
     name: str
     kind: str  # animal, fruit, ..., shape, letter, digit, unknown
     colour: str | None
     box: tuple[float, float, float, float]
+    seen: tuple[float, float]
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -53,7 +59,8 @@ class Thing:
 
     @property
     def area(self) -> float:
-        return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
+        """Of the rectangle around what is visible: "bigger" is judged by it."""
+        return self.seen[0] * self.seen[1]
 
     @property
     def cell(self) -> tuple[int, int]:
@@ -200,7 +207,7 @@ def _draw(
         mask = _mask(name, rng.randrange(3)).rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR)
         mask = mask.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
         image.paste(rgb, pixels, mask)
-        return Thing(name, kind, colour, box)
+        return Thing(name, kind, colour, box, _seen(mask, size))
     group = book.tiles[style]
     if kind == "unknown" and "?" not in group:
         group = book.tiles[rng.choice([s for s in book.train_styles if "?" in book.tiles[s]])]
@@ -213,7 +220,13 @@ def _draw(
         tile = tile.rotate(rng.uniform(-15, 15), Image.Resampling.BILINEAR)
     tile = tile.resize((side, side), Image.Resampling.BICUBIC)
     image.paste(tile, pixels, tile)
-    return Thing(name, kind, None, box)
+    return Thing(name, kind, None, box, _seen(tile.getchannel("A"), size))
+
+
+def _seen(coverage: Image.Image, size: int) -> tuple[float, float]:
+    """Width and height of the covered part, in 0..1 of the picture's side."""
+    box = coverage.point(_VISIBLE_TABLE).getbbox() or (0, 0, *coverage.size)
+    return (box[2] - box[0]) / size, (box[3] - box[1]) / size
 
 
 def _choose(rng: random.Random, earlier: list[Thing], book: Atlas) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from instructblip.training import chinese
 from instructblip.training.dialogues import Exchange
 from instructblip.training.language import QUERIES
 from instructblip.training.speech import NUMBERS
-from instructblip.training.vision import GRID, patch_owner
+from instructblip.training.vision import GRID, log_size, patch_owner
 
 CELLS = 4  # the grid loss reads the scene as 4×4 cells
 IMAGE = -1
@@ -35,7 +35,9 @@ class Batch:
     ``pictures`` [N]: each turn's picture; ``words``/``word_mask`` [N, W]: Q-Former text;
     ``attend`` [N, 2, 50]: patches (0 is CLS) that two groups of queries should look at, zero rows
     where nothing is asked of them; ``cell`` [N, 2] (9: absent, -100: none), ``box`` [N, 2, 3] with
-    ``cell`` < 9, ``count`` [N] and ``holds`` [N] (-100: none); ``grid``/``grid_colour`` [P, 16]; ``owner`` [P, 49].
+    ``cell`` < 9 (centre and log size), ``count`` [N] and ``holds`` [N, 2] (-100: none): whether a
+    relation is true, whether the first of two is the answer; ``ratio`` [N]: the two's log sizes,
+    one less the other; ``grid``/``grid_colour`` [P, 16]; ``patches`` [P, 49] names.
     """
 
     ids: Tensor
@@ -49,19 +51,21 @@ class Batch:
     box: Tensor
     count: Tensor
     holds: Tensor
+    ratio: Tensor
     grid: Tensor
     grid_colour: Tensor
     patches: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 class Collator:
     """Builds batches with the run time's own tokenizers and rules."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, words: dict[str, int], bert: object, names: dict[str, int]
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, bert: object, names: dict[str, int]) -> None:
         self._tokenizer = tokenizer
-        self._words = words
         self._bert = bert
         self._names = names
         self._properties = Properties("training", qformer_text="question_then_history")
@@ -98,10 +102,10 @@ class Collator:
         )
         coded = self._bert(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")  # type: ignore[operator]
         cell, box, count, attend = self._lookups([scenes[p] for p in pictures], exchanges)
-        holds = torch.tensor([-100 if e.holds is None else int(e.holds) for e in exchanges])
+        holds, ratio = _pairs([scenes[p] for p in pictures], exchanges)
         return Batch(
             ids.long(), targets.long(), weights.float(), torch.tensor(pictures),
-            coded["input_ids"], coded["attention_mask"], attend, cell, box, count, holds,
+            coded["input_ids"], coded["attention_mask"], attend, cell, box, count, holds, ratio,
             *self._grids(scenes),
         )  # fmt: skip
 
@@ -149,7 +153,7 @@ class Collator:
                 if len(meant) == 1:
                     thing = scene.objects[meant[0]]
                     cell[i, group] = thing.cell[1] * 3 + thing.cell[0]
-                    box[i, group] = torch.tensor([*thing.centre, thing.box[2] - thing.box[0]])
+                    box[i, group] = torch.tensor([*thing.centre, log_size(thing)])
                 elif meant:
                     cell[i, group] = -100
         return cell, box, count, attend
@@ -169,6 +173,18 @@ class Collator:
                     colour[b, at] = hues[thing.colour]
                 patches[b, owner == i] = self._names[thing.name]
         return grid, colour, patches
+
+
+def _pairs(scenes: Sequence[Scene], exchanges: Sequence[Exchange]) -> tuple[Tensor, Tensor]:
+    """``holds`` and ``ratio`` of a :class:`Batch`."""
+    holds, ratio = torch.full((len(exchanges), 2), -100), torch.zeros(len(exchanges))
+    for i, (scene, turn) in enumerate(zip(scenes, exchanges, strict=True)):
+        if turn.holds is None:
+            continue
+        holds[i, int(turn.kind == "compare")] = int(turn.holds)
+        one, two = (log_size(scene.objects[group[0]]) for group in (turn.first, turn.second))
+        ratio[i] = one - two
+    return holds, ratio
 
 
 def _look(owner: np.ndarray, things: tuple[int, ...]) -> Tensor:

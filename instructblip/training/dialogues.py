@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from instructblip.scenes import (
     COLOURS,
@@ -29,6 +29,7 @@ SHARES = {
 CHINESE_SHARE = 0.25  # of training's dialogues
 TYPOS = 0.03  # share of English questions with one
 SPEECHES: dict[str, Speech] = {"en": English(), "zh": Chinese()}
+CLEARLY = 1.5  # times the area: sizes that are nearer are not compared
 _FOLLOW_SHARE = 0.6
 
 
@@ -44,6 +45,7 @@ class Exchange:
     ``first`` and ``second`` are indices of the scene's objects that the question's names (or its
     answer) mean; an empty tuple with ``named`` set means: looked for, but absent. ``holds`` is what
     the question hangs on: whether the relation is true, or the first of two is the answer.
+    ``follows``: it goes on from the turn before, and the picture alone does not make it clear.
     """
 
     kind: str
@@ -54,6 +56,7 @@ class Exchange:
     named: bool = True
     subject: str = ""
     holds: bool | None = None
+    follows: bool = False
 
 
 class Dialogues:
@@ -80,7 +83,7 @@ class Dialogues:
             said_now = fresh or self._first(scene, kind if not said else None)
             if said_now is None:
                 break
-            said.append(said_now)
+            said.append(replace(said_now, follows=bool(fresh) and len(scene.objects) > 1))
         return said
 
     def outside(self, turns: int) -> list[Exchange]:
@@ -270,7 +273,7 @@ class Dialogues:
             return None
         i, j = self._rng.sample(able, 2)
         one, two = scene.objects[i], scene.objects[j]
-        if not (one.area > 1.3 * two.area or two.area > 1.3 * one.area):
+        if not (one.area > CLEARLY * two.area or two.area > CLEARLY * one.area):
             return None
         bigger = self._rng.random() < 0.5
         winner = one if (one.area > two.area) == bigger else two
@@ -297,6 +300,9 @@ class Dialogues:
         thing, draw = scene.objects[about], self._rng.random()
         if len(_called(scene, thing.name)) > 1:
             return None
+        if last.kind == "kind" and draw < 0.6:
+            said = self._say.thing(thing)
+            return Exchange("what", self._ask("what_follow"), said, (about,), subject=thing.name)
         colours = {t.colour for t in scene.objects if t.colour}
         if thing.colour and len(colours) > 1 and last.kind != "colour" and draw < 0.45:
             question = self._ask("colour_follow")

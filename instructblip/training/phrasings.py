@@ -32,6 +32,10 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "What colour is it?", "And what color is it?", "Which colour does it have?", "What's its color?",
         "What is its colour?", "And its colour?", "Which color is it?", "Tell me its colour.",
     ),
+    "what_follow": (
+        "What is it?", "And what is it?", "What is it exactly?", "What exactly is it?", "What is its name?",
+        "Which thing is it?", "Name it.", "What is that?", "And what is that?",
+    ),
     "side": (
         "What is {side}?", "What is the thing {side}?", "Which thing is {side}?", "What do you see {side}?",
         "What's {side} of the picture?", "What is {side} of the picture?", "Name what is {side}.",
@@ -105,6 +109,7 @@ TEST_PHRASINGS: dict[str, tuple[str, ...]] = {
     "kind_at": ("What kind of object is {place}?", "Which sort of thing is {place}?", "What type is the thing {place}?", "Tell me the kind of thing {place}.", "What kind of thing do you see {place}?"),
     "colour": ("Can you tell me the colour of the {x}?", "What colour does the {x} have?", "Which is the color of the {x}?", "The colour of the {x}?", "So what color is the {x}?"),
     "colour_follow": ("So what colour is it?", "What color does it have?", "Can you tell me its colour?", "Its color?", "What colour is that?"),
+    "what_follow": ("So what is it?", "Can you tell me what it is?", "Tell me what it is.", "And what thing is it?", "What thing is that?"),
     "side": ("What can you see {side}?", "Tell me what is {side}.", "Which object do you see {side}?", "What object is {side}?", "What is there {side}?"),
     "side_follow": ("And what can you see {side}?", "So what is {side}?", "And which thing {side}?", "What is {side}, then?", "And now {side}?"),
     "count_all": ("How many objects are there?", "How many objects do you see?", "Can you count the things?", "Tell me how many things there are.", "What is the number of things?"),

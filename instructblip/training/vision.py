@@ -6,10 +6,11 @@ large it is. Source of the sizes and rates: the project's own prototype (see the
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,13 @@ from instructblip.scenes import (
     SIZE,
     UNKNOWN,
     Scene,
+    Thing,
     atlas,
     compose,
 )
 from instructblip.training.augment import touch_icon, touch_picture
 from instructblip.training.foreign import foreign
+from instructblip.training.log import Log
 
 PATCH = 16
 GRID = SIZE // PATCH
@@ -55,12 +58,16 @@ def vision_config() -> InstructBlipVisionConfig:
 
 @dataclass(frozen=True, slots=True)
 class PatchTargets:
-    """[batch, 49] class and colour (-100: none), [batch, 49, 3] dx, dy, side in pictures."""
+    """[batch, 49] class and colour (-100: none), [batch, 49, 3] dx, dy in pictures, log size."""
 
     names: Tensor
     colours: Tensor
     boxes: Tensor
     foreign: Tensor  # [batch] 1.0 where the whole picture is from outside the world
+
+    def to(self, device: torch.device) -> PatchTargets:
+        """The same on a device."""
+        return PatchTargets(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 def fresh_scene(
@@ -104,10 +111,15 @@ def targets(scenes: Sequence[Scene], names: dict[str, int]) -> PatchTargets:
             if thing.colour is not None:
                 colours[b, mine] = hues[thing.colour]
             boxes[b, mine, :2] = np.array(thing.centre) - centres[mine] / GRID
-            boxes[b, mine, 2] = thing.box[2] - thing.box[0]
+            boxes[b, mine, 2] = log_size(thing)
     outside = torch.tensor([float(s.style == FOREIGN) for s in scenes])
     dense = [torch.from_numpy(array) for array in (kinds, colours, boxes)]
     return PatchTargets(dense[0], dense[1], dense[2], outside)
+
+
+def log_size(thing: Thing) -> float:
+    """log2 of the visible part's mean side over a third of the picture's: -1 to 1 or so."""
+    return 0.5 * math.log2(thing.area * 9)
 
 
 def pixels(scenes: Sequence[Scene]) -> Tensor:
@@ -117,26 +129,19 @@ def pixels(scenes: Sequence[Scene]) -> Tensor:
     return torch.from_numpy(normal).permute(0, 3, 1, 2).contiguous()
 
 
-class DenseVision(nn.Module):
-    """The ViT with its training heads."""
+class DenseHeads(nn.Module):
+    """Training heads on the ViT's patches; thrown away afterwards."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, width: int, classes: int) -> None:
         super().__init__()
-        config = vision_config()
-        self.vision = InstructBlipVisionModel(config)
-        # On a CPU plain attention trains 1.4 times as fast here as the fused one.
-        self.vision.set_attn_implementation("eager")
-        width = config.hidden_size
-        nn.init.trunc_normal_(self.vision.embeddings.class_embedding, std=0.02)
-        self.vision.embeddings.position_embedding.data.copy_(sincos(width))
         self.names = nn.Linear(width, classes)
         self.colours = nn.Linear(width, len(COLOURS))
         self.boxes = nn.Linear(width, 3)
         self.foreign = nn.Linear(width, 1)
 
-    def loss(self, images: Tensor, truth: PatchTargets) -> tuple[Tensor, dict[str, float]]:
-        """Weighted sum of the three heads' losses, and accuracies."""
-        whole, states = self.vision(images).last_hidden_state.split((1, GRID * GRID), 1)
+    def loss(self, features: Tensor, truth: PatchTargets) -> tuple[Tensor, dict[str, float]]:
+        """Weighted sum of the heads' losses over features [batch, 50, width], and accuracies."""
+        whole, states = features.split((1, GRID * GRID), 1)
         logits = self.names(states).float()
         weight = torch.where(truth.names == BACKGROUND, 0.1, 1.0)
         each = nn.functional.cross_entropy(
@@ -157,6 +162,25 @@ class DenseVision(nn.Module):
         return loss, {"names": float(right), "colours": float(hue), "foreign": known}
 
 
+class DenseVision(nn.Module):
+    """The ViT with its training heads."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        config = vision_config()
+        self.vision = InstructBlipVisionModel(config)
+        # On a CPU plain attention trains 1.4 times as fast here as the fused one.
+        self.vision.set_attn_implementation("eager")
+        width = config.hidden_size
+        nn.init.trunc_normal_(self.vision.embeddings.class_embedding, std=0.02)
+        self.vision.embeddings.position_embedding.data.copy_(sincos(width))
+        self.heads = DenseHeads(width, classes)
+
+    def loss(self, images: Tensor, truth: PatchTargets) -> tuple[Tensor, dict[str, float]]:
+        """The heads' loss on a batch of pictures."""
+        return self.heads.loss(self.vision(images).last_hidden_state, truth)
+
+
 def sincos(width: int) -> Tensor:
     """[1, 50, width] two-dimensional sine-cosine positions (as in MAE); zero for CLS."""
     rates = 1.0 / 100 ** (torch.arange(width // 4) / (width // 4))
@@ -167,26 +191,38 @@ def sincos(width: int) -> Tensor:
     return torch.cat([torch.zeros(1, width), 0.3 * table])[None]
 
 
-def optimisers(module: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for embeddings, heads, norms and biases."""
-    matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
+def optimisers(
+    module: nn.Module, rate: float, parts: Sequence[str] = ()
+) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for embeddings, heads, norms and biases.
+
+    ``parts``: parts of parameters' names that have a learning rate of their own (see
+    :func:`set_rate`).
+    """
+    groups: dict[tuple[bool, str], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        layer = ".layers." in name or ".layer." in name
-        (matrices if parameter.ndim == 2 and layer else rest).append(parameter)
+        matrix = parameter.ndim == 2 and (".layers." in name or ".layer." in name)
+        part = next((part for part in parts if part in name), "")
+        groups.setdefault((matrix, part), []).append(parameter)
+    matrices, rest = (
+        [{"params": p, "part": part} for (m, part), p in groups.items() if m == matrix]
+        for matrix in (True, False)
+    )
     muon = torch.optim.Muon(
         matrices, lr=rate, momentum=0.95, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"
     )
     return [muon, torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)]
 
 
-def set_rate(chosen: Sequence[torch.optim.Optimizer], rate: float) -> None:
-    """Set every group's learning rate."""
+def set_rate(
+    chosen: Sequence[torch.optim.Optimizer], rate: float, shares: dict[str, float] | None = None
+) -> None:
+    """Set every group's learning rate; ``shares`` of it for the parts of :func:`optimisers`."""
     for optimiser in chosen:
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * (shares or {}).get(group["part"], 1.0)
 
 
 def schedule(done: float, peak: float, warm: float = 0.01, hold: float = 0.45) -> float:
@@ -206,39 +242,45 @@ def train_vision(
     batch: int = 64,
     peak: float = 2e-3,
     photos: Path | None = None,
+    log: Path | None = None,
+    device: str = "cpu",
 ) -> dict[str, float]:
-    """Train for a time, on fresh scenes at every step; goes on from ``out`` if it exists."""
+    """Train for a time, on fresh scenes at every step; goes on from ``out`` if it exists.
+
+    Returns the running means of loss and accuracies at the end; Ctrl-C ends the chunk early.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     names = {n: i for i, n in enumerate(class_names())}
-    model = DenseVision(len(names))
+    model = DenseVision(len(names)).to(device)
     if out.exists():
         model.load_state_dict(torch.load(out, weights_only=True), strict=False)
         seed += int(out.stat().st_mtime)
     chosen = optimisers(model, peak)
-    rng, began, saved, step = random.Random(seed), time.monotonic(), time.monotonic(), 0
-    mean: dict[str, float] = {}
-    while (spent := time.monotonic() - began) < minutes * 60:
-        set_rate(chosen, schedule(spent / (minutes * 60), peak))
-        scenes = [fresh_scene(rng, photos) for _ in range(batch)]
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, scores = model.loss(pixels(scenes), targets(scenes, names))
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser in chosen:
-            optimiser.step()
-            optimiser.zero_grad()
-        step += 1
-        for key, value in {"loss": float(loss.detach()), **scores}.items():
-            mean[key] = value if key not in mean else 0.97 * mean[key] + 0.03 * value
-        if step % 50 == 0:
-            shown = " ".join(f"{k} {v:.3f}" for k, v in mean.items())
-            print(f"{spent:6.0f} s  {step * batch:7d} pictures  {shown}", flush=True)
-        if time.monotonic() - saved > 90:
-            save(model, out)
-            saved = time.monotonic()
+    reports = Log(log or out.with_suffix(".jsonl"), "vision", every=50)
+    rng, began = random.Random(seed), time.monotonic()
+    saved = began
+    try:
+        while (spent := time.monotonic() - began) < minutes * 60:
+            set_rate(chosen, schedule(spent / (minutes * 60), peak))
+            scenes = [fresh_scene(rng, photos) for _ in range(batch)]
+            images, truth = pixels(scenes).to(device), targets(scenes, names)
+            with torch.autocast(images.device.type, torch.bfloat16):
+                loss, scores = model.loss(images, truth.to(images.device))
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimiser in chosen:
+                optimiser.step()
+                optimiser.zero_grad()
+            reports.step(spent, batch, {"loss": float(loss.detach()), **scores})
+            if time.monotonic() - saved > 90:
+                save(model, out)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        print("Stopped; what was learnt so far is saved.", flush=True)
     save(model, out)
-    return mean
+    reports.end()
+    return reports.means
 
 
 def save(model: nn.Module, out: Path) -> None:
@@ -246,10 +288,3 @@ def save(model: nn.Module, out: Path) -> None:
     fresh = out.with_suffix(".tmp")
     torch.save(model.state_dict(), fresh)
     fresh.replace(out)
-
-
-if __name__ == "__main__":
-    import sys
-
-    _photos = Path(sys.argv[4]) if len(sys.argv) > 4 else None
-    train_vision(Path(sys.argv[1]), float(sys.argv[2]), peak=float(sys.argv[3]), photos=_photos)

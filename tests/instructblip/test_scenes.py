@@ -48,6 +48,24 @@ def test_objects_lie_inside_hardly_overlap_and_are_off_cell_borders(seed: int) -
         assert all(abs(c - b) > 0.02 for c in thing.centre for b in (1 / 3, 2 / 3))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_visible_of_a_thing_is_measured_not_its_tile(seed: int) -> None:
+    scene = compose(seed, count=1, size=200)
+    thing = scene.objects[0]
+    wide, high = thing.seen
+    assert 0 < wide <= thing.box[2] - thing.box[0] + 0.01
+    assert 0 < high <= thing.box[3] - thing.box[1] + 0.01
+    assert thing.area == pytest.approx(wide * high)
+
+
+def test_a_letter_is_seen_smaller_than_a_square_of_the_same_tile() -> None:
+    shares: dict[str, list[float]] = {}
+    for seed in range(300):
+        for t in compose(seed, size=96).objects:
+            shares.setdefault(t.kind, []).append(t.area / (t.box[2] - t.box[0]) ** 2)
+    assert np.mean(shares["letter"]) < 0.65 < np.mean(shares["animal"])
+
+
 def test_a_colour_in_the_truth_is_the_colour_in_the_picture() -> None:
     checked = 0
     for seed in range(200):

@@ -95,3 +95,27 @@ def test_follow_ups_need_the_turn_before() -> None:
     assert follows
     for e in follows:
         assert not any(f"the {n}" in e.question for n in names)
+
+
+def test_which_is_bigger_is_clear_from_what_is_visible() -> None:
+    compared = 0
+    for scene, talk in exchanges(2500):
+        for e in talk:
+            if e.kind == "compare":
+                one, two = (scene.objects[g[0]] for g in (e.first, e.second))
+                assert max(one.area, two.area) > 1.5 * min(one.area, two.area)
+                winner = one if e.holds else two
+                bigger = any(w in e.question.lower() for w in ("bigger", "larger"))
+                assert (winner.area == max(one.area, two.area)) == bigger, e
+                assert e.answer == SPEECHES["en"].winner(winner.name)
+                compared += 1
+    assert compared > 40
+
+
+def test_only_questions_that_go_on_from_the_turn_before_are_marked_so() -> None:
+    marked = [(t[i - 1], e) for _, t in exchanges(3000) for i, e in enumerate(t) if e.follows]
+    assert {e.kind for _, e in marked} == {"what", "colour", "where", "side", "exists", "relation"}
+    for before, e in marked:
+        if e.kind in ("what", "colour", "where"):
+            assert e.first == before.first, (before, e)
+    assert not any(t[0].follows for _, t in exchanges(500) if t)

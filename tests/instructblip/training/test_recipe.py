@@ -1,19 +1,24 @@
-"""The recipe end to end in miniature: it learns, stops, goes on, and ships a model that loads."""
+"""The recipe's parts: targets, schedule, learning rates, material, log."""
 
+from itertools import islice
 from pathlib import Path
 
+import pytest
 import torch
 
-import instructblip
-from instructblip.engine.local import LocalEngine
-from instructblip.evaluate import evaluate, normal, report
+from instructblip.checkpoints import EMBEDDED
 from instructblip.scenes import compose
-from instructblip.training.joint import export, train_joint
+from instructblip.training.log import Log, plot, read
+from instructblip.training.loop import Workshop
+from instructblip.training.material import Material
 from instructblip.training.vision import (
     PATCH,
+    DenseVision,
     class_names,
+    optimisers,
     patch_owner,
     schedule,
+    set_rate,
     targets,
     train_vision,
 )
@@ -37,27 +42,50 @@ def test_the_schedule_warms_up_holds_and_ends_low() -> None:
     assert schedule(0.999, 1.0) < 0.05
 
 
-def test_a_tiny_run_trains_goes_on_and_ships_a_model_that_answers(tmp_path: Path, capsys) -> None:
-    vision, joint, folder = tmp_path / "vit.pt", tmp_path / "joint.pt", tmp_path / "model"
+def test_the_vit_learns_and_goes_on_from_its_file(tmp_path: Path) -> None:
+    vision = tmp_path / "vit.pt"
     first = train_vision(vision, 0.03, batch=16)
-    before = torch.load(vision, weights_only=True)["names.weight"]
+    before = torch.load(vision, weights_only=True)["heads.names.weight"]
     later = train_vision(vision, 0.06, batch=16)
-    assert not torch.equal(torch.load(vision, weights_only=True)["names.weight"], before)
+    assert not torch.equal(torch.load(vision, weights_only=True)["heads.names.weight"], before)
     assert later["loss"] < first["loss"]
-    train_joint(folder, vision, joint, 0.04, lookup_minutes=0.02)
-    train_joint(folder, vision, joint, 0.02, lookup_minutes=0.0)
-    export(folder, joint)
-    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    assert size < 25 * 2**20
-    engine = LocalEngine(instructblip.load(folder, device="cpu"))
-    try:
-        scores = evaluate(engine, seed=1, per_type=1)
-    finally:
-        engine.close()
-    assert {"what", "count", "where"} <= set(scores)
-    assert "mean over types" in report(scores)
 
 
-def test_exact_match_ignores_case_space_and_the_final_stop() -> None:
-    assert normal(" A red  Circle.") == normal("a red circle")
-    assert normal("a red circle") != normal("a circle")
+def test_the_log_counts_on_after_a_stop_and_survives_a_line_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    for _ in range(2):
+        log = Log(path, "joint", every=2)
+        for step in range(4):
+            log.step(step, 10, {"loss": 1.0 / (step + 1)})
+        with path.open("a") as file:
+            file.write('{"stage": "joi')
+            file.write("\n")
+    assert [r["samples"] for r in read(path)] == [20, 40, 60, 80]
+    plot(path, tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").stat().st_size > 5000
+
+
+def test_parts_have_learning_rates_of_their_own() -> None:
+    model = DenseVision(5)
+    chosen = optimisers(model, 1.0, ("heads.",))
+    set_rate(chosen, 0.1, {"heads.": 0.5})
+    rates = {id(p): g["lr"] for o in chosen for g in o.param_groups for p in g["params"]}
+    assert rates[id(model.heads.names.weight)] == pytest.approx(0.05)
+    assert len(rates) == len(list(model.parameters()))
+    assert set(rates.values()) == {0.1, 0.05}
+
+
+def test_material_asks_the_look_ups_that_it_is_told_to(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path, EMBEDDED)
+    material = Material(shop.collator(), shop.names, seed=3, pictures=12)
+    compared = []
+    for share in (0.0, 1.0):
+        material.look_ups.fill_(share)
+        samples = list(islice(iter(material), 4))
+        compared.append(sum(int((s.batch.holds[:, 1] >= 0).sum()) for s in samples))
+        for sample in samples:
+            assert sample.images.shape == (12, 3, 112, 112)
+            asked = sample.batch.holds[:, 1] >= 0
+            # The truth of "which is bigger" is what the sizes say, turned by the question's word.
+            assert (sample.batch.ratio[asked].abs() > 0.29).all()
+    assert compared[1] > 4 * max(compared[0], 1)

@@ -1,0 +1,103 @@
+"""Fresh scenes with dialogues, as batches without end; look-up questions come often at first."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from instructblip.scenes import UNKNOWN, Scene
+from instructblip.training.batches import Batch, Collator
+from instructblip.training.dialogues import Dialogues, Exchange
+from instructblip.training.vision import PatchTargets, fresh_scene, pixels, targets
+
+OUTSIDE_SHARE = 0.08
+CHANGE_SHARE = 0.12
+TRIES = 12  # scenes drawn for one type of question
+LOOK_UPS = {"exists": 3, "where": 3, "relation": 3, "compare": 6}  # the slowest to learn
+Talk = list[tuple[int, Exchange]]  # each exchange with its scene's index
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One step's pictures [P, 3, 112, 112], what their patches show, and the dialogues."""
+
+    images: Tensor
+    truth: PatchTargets
+    batch: Batch
+    talks: int
+
+    def to(self, device: torch.device) -> Sample:
+        """The same on a device."""
+        return Sample(
+            self.images.to(device), self.truth.to(device), self.batch.to(device), self.talks
+        )
+
+
+class Material(IterableDataset[Sample]):
+    """``pictures`` scenes a step with two dialogues each; every worker draws its own."""
+
+    def __init__(
+        self, collator: Collator, names: dict[str, int], *, seed: int, pictures: int = 40,
+        talks_each: int = 2, photos: Path | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self._collator, self._names, self._seed = collator, names, seed
+        self._pictures, self._each, self._photos = pictures, talks_each, photos
+        # Shared with worker processes: the share of scenes whose dialogues begin with a look-up.
+        self.look_ups = torch.zeros(1).share_memory_()
+
+    def __iter__(self) -> Iterator[Sample]:
+        worker = get_worker_info()
+        rng = random.Random(self._seed if worker is None else f"{self._seed}-{worker.id}")
+        talks = Dialogues(rng, language=None)
+        while True:
+            scenes, drawn = self._draw(rng, talks)
+            batch = self._collator.batch(scenes, drawn)
+            yield Sample(pixels(scenes), targets(scenes, self._names), batch, len(drawn))
+
+    def _draw(self, rng: random.Random, talks: Dialogues) -> tuple[list[Scene], list[Talk]]:
+        scenes: list[Scene] = []
+        drawn: list[Talk] = []
+        while len(scenes) < self._pictures or not drawn:
+            kind = None
+            if rng.random() < float(self.look_ups):
+                kind = rng.choices(list(LOOK_UPS), list(LOOK_UPS.values()))[0]
+            scene, made = self._scene(rng, talks, kind)
+            drawn += [[(len(scenes), exchange) for exchange in talk] for talk in made if talk]
+            scenes.append(scene)
+        return scenes, _change_pictures(rng, drawn)
+
+    def _scene(
+        self, rng: random.Random, talks: Dialogues, kind: str | None
+    ) -> tuple[Scene, list[list[Exchange]]]:
+        """A scene that ``kind`` can be asked about (not every one has two clear sizes)."""
+        for _ in range(TRIES):
+            scene = fresh_scene(rng, self._photos, 0 if kind else OUTSIDE_SHARE)
+            made = [self._talk(rng, talks, scene, kind) for _ in range(self._each)]
+            if kind is None or (made[0] and made[0][0].kind == kind):
+                break
+        return scene, made
+
+    def _talk(
+        self, rng: random.Random, talks: Dialogues, scene: Scene, kind: str | None
+    ) -> list[Exchange]:
+        turns = rng.choices((1, 2, 3), (0.5, 0.3, 0.2))[0]
+        # A picture of nothing but unknown things is as foreign as a photograph.
+        if all(thing.name == UNKNOWN for thing in scene.objects):
+            return talks.outside(turns)
+        return talks.dialogue(scene, turns, kind)
+
+
+def _change_pictures(rng: random.Random, talks: list[Talk]) -> list[Talk]:
+    """Put the last turns of another dialogue before some: a new picture in mid-chat."""
+    for n in range(1, len(talks)):
+        if rng.random() < CHANGE_SHARE:
+            before = talks[rng.randrange(n)][-2:]
+            talks[n] = [*before, *talks[n]][-4:]
+    return talks
