@@ -1,6 +1,16 @@
 #!/usr/bin/env bash
 # Installs what is missing and starts the page; see `bash launch.sh --help`.
-# Written for bash 3.2 and newer (macOS has that one). Sourcing it only defines its functions.
+# Written for bash 3.2 and newer (macOS has that one). Sourcing it only defines its functions;
+# `source launch.sh env` sets the variables of an Ascend NPU in this shell and leaves nothing else.
+if [ "${BASH_SOURCE[0]}" != "$0" ] && [ "${1-}" = env ]; then
+  if INSTRUCTBLIP_ENV="$(bash "${BASH_SOURCE[0]}" env)"; then
+    eval "$INSTRUCTBLIP_ENV"
+    unset INSTRUCTBLIP_ENV
+    return 0
+  fi
+  unset INSTRUCTBLIP_ENV
+  return 1
+fi
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -10,11 +20,15 @@ CPU_INDEX="https://download.pytorch.org/whl/cpu"
 usage() {
   cat <<'TEXT'
 bash launch.sh [options]           install what is missing, then serve the page
-bash launch.sh infer ...           one question about one picture   (--img_path X --prompt Y)
+bash launch.sh install             install what is missing, and no more
+bash launch.sh infer ...           questions about pictures         (--img_path X --prompt Y)
 bash launch.sh chat ...            chat in the terminal
 bash launch.sh test [--strict] [pytest arguments]
                                    install the test tools, lint, run the tests
+bash launch.sh convert | vicuna | doctor | eval ...
+                                   weights and checks; each has its own --help
 bash launch.sh wheelhouse DIR      download everything into DIR, for a server without internet
+source launch.sh env               set the variables of CANN and torch-npu in this shell
 
 Options for the page:
   --model NAME|FOLDER   the embedded model (default) or a folder with a checkpoint
@@ -92,7 +106,7 @@ parse() {
         PASS+=("$@")
         return
         ;;
-      serve | test | wheelhouse | infer | chat | eval | bench | convert | vicuna | doctor)
+      serve | install | env | test | wheelhouse | infer | chat | eval | bench | convert | vicuna | doctor)
         if [ "$COMMAND" = serve ] && [ ${#PASS[@]} -eq 0 ]; then COMMAND="$1"; else PASS+=("$1"); fi
         ;;
       *)
@@ -176,20 +190,48 @@ detect_flavour() { # prints what this machine has
 
 nvidia_works() { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q '^GPU'; }
 
-require_cann() { # torch with torch-npu installed cannot even be imported without CANN
-  [ -n "${ASCEND_HOME_PATH:-}" ] && [ -d "${ASCEND_HOME_PATH:-}" ] && return
-  local found="" how="Install CANN and source its set_env.sh"
+has_cann() { [ -n "${ASCEND_HOME_PATH:-}" ] && [ -d "${ASCEND_HOME_PATH:-}" ]; }
+
+find_cann() { # prints the set_env.sh of a CANN that is installed, if any
+  local found
   for found in "$SYSROOT"/usr/local/Ascend/cann/set_env.sh \
     "$SYSROOT"/usr/local/Ascend/cann-*/set_env.sh \
     "$SYSROOT"/usr/local/Ascend/ascend-toolkit/set_env.sh \
     "$SYSROOT"/usr/local/Ascend/nnae/set_env.sh "$HOME"/Ascend/*/set_env.sh; do
-    [ -e "$found" ] && break
-    found=""
+    if [ -e "$found" ]; then
+      printf '%s\n' "$found"
+      return
+    fi
   done
+}
+
+require_cann() { # torch with torch-npu installed cannot even be imported without CANN
+  if has_cann; then return; fi
+  local found how="Install CANN and source its set_env.sh"
+  found="$(find_cann)"
   [ -z "$found" ] || how="source $found"
   die "torch for an Ascend NPU needs CANN's environment, and ASCEND_HOME_PATH is not set.
   $how, then start again;
   or run on the CPU with --torch cpu."
+}
+
+print_env() { # prints the commands that `source launch.sh env` runs; what the user set stays
+  local found="" name
+  if ! has_cann; then
+    found="$(find_cann)"
+    if [ -n "$found" ]; then
+      printf 'source %q\n' "$found"
+    elif exists "$SYSROOT"/dev/davinci[0-9]*; then
+      die "there is an Ascend NPU, and no CANN was found. Install CANN, or source its set_env.sh yourself."
+    else
+      say "There is no Ascend NPU and no CANN here: nothing needs to be set."
+      return
+    fi
+  fi
+  for name in TASK_QUEUE_ENABLE=2 PYTORCH_NPU_ALLOC_CONF=expandable_segments:True CPU_AFFINITY_CONF=1; do
+    # shellcheck disable=SC2016
+    printf 'export %s="${%s:-%s}"\n' "${name%%=*}" "${name%%=*}" "${name#*=}"
+  done
 }
 
 own_torch() { # the version of the torch that Python $1 has, if any
@@ -547,6 +589,8 @@ main() {
   [ -z "$PYTHON" ] || GIVEN_PYTHON="$(command -v "$PYTHON" || printf '%s' "$PYTHON")"
   case "$COMMAND" in
     wheelhouse) make_wheelhouse ;;
+    env) print_env ;;
+    install) prepare run ;;
     test)
       prepare dev
       install_test_packages

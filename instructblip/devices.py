@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from instructblip.errors import DeviceError, OutOfMemory
@@ -10,6 +12,32 @@ from instructblip.errors import DeviceError, OutOfMemory
 BF16_ON_CPU_ABOVE = 1_000_000_000
 # Below this many parameters a second thread costs more than it brings.
 ONE_THREAD_BELOW = 50_000_000
+
+
+# Names of a dtype, short and as torch has them.
+DTYPES = {
+    "fp32": torch.float32, "float32": torch.float32,
+    "bf16": torch.bfloat16, "bfloat16": torch.bfloat16,
+    "fp16": torch.float16, "float16": torch.float16, "half": torch.float16,
+}  # fmt: skip
+# Shares of the free memory for keys and values; the rest is for activations, and other programs.
+KV_SHARE_DEVICE, KV_SHARE_HOST = 0.8, 0.4
+_IN_FP32 = ("qformer.", "query_tokens", "language_projection.")
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """LAVIS's split: ViT and language model in ``main``, Q-Former and projection in fp32.
+
+    Source: lavis/models/blip2_models/blip2_vicuna_instruct.py runs ViT and language model under
+    fp16 autocast and the Q-Former outside of it.
+    """
+
+    main: torch.dtype
+
+    def of(self, name: str) -> torch.dtype:
+        """The dtype of a tensor by its name in transformers' InstructBLIP."""
+        return torch.float32 if name.startswith(_IN_FP32) else self.main
 
 
 def choose_device(wish: str = "auto") -> torch.device:
@@ -22,7 +50,10 @@ def choose_device(wish: str = "auto") -> torch.device:
         return torch.device(next(k for k in ("npu", "cuda", "mps", "cpu") if _present(k)))
     kind = wish.partition(":")[0]
     if kind not in ("npu", "cuda", "mps", "cpu"):
-        raise DeviceError(f"device = {wish!r} is not known: use auto, npu, cuda, mps or cpu.")
+        raise DeviceError(
+            f"device = {wish!r} is not known: use auto, npu, cuda, mps or cpu.",
+            code="device_unknown",
+        )
     if not _present(kind):
         raise DeviceError(
             f"device = {wish!r} was asked for, but this torch finds none. "
@@ -46,10 +77,12 @@ def choose_dtype(wish: str, device: torch.device, parameters: int) -> torch.dtyp
     """``auto``: fp32 for small models on a CPU, bf16 for large ones, half precision on devices."""
     if wish != "auto":
         try:
-            return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[wish]
+            return DTYPES[wish.removeprefix("torch.").lower()]
         except KeyError:
             raise DeviceError(
-                f"dtype = {wish!r} is not known: use auto, fp32, bf16 or fp16."
+                f"dtype = {wish!r} is not known: use auto, fp32, bf16 or fp16 (or float32, "
+                "bfloat16, float16).",
+                code="dtype_unknown",
             ) from None
     if device.type == "cpu":
         return torch.bfloat16 if parameters > BF16_ON_CPU_ABOVE else torch.float32
@@ -60,6 +93,12 @@ def set_threads(device: torch.device, parameters: int) -> None:
     """A small model on a CPU is fastest on one thread; a large one keeps torch's choice."""
     if device.type == "cpu" and parameters < ONE_THREAD_BELOW:
         torch.set_num_threads(1)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes free on an accelerator; None for a CPU and where the driver does not say."""
+    ask = getattr(getattr(torch, device.type, None), "mem_get_info", None)
+    return None if ask is None else int(ask(device)[0])
 
 
 def as_device_error(error: BaseException) -> DeviceError | None:
@@ -79,3 +118,18 @@ def release_memory(device: torch.device) -> None:
     module = getattr(torch, device.type, None)
     if device.type != "cpu" and module is not None:
         module.empty_cache()
+
+
+def kv_memory(device: torch.device) -> int:
+    """Bytes that keys and values may take: a share of what is free now, the weights loaded."""
+    from instructblip.checkpoints.room import free_memory as free_host_memory
+
+    free = free_memory(device)
+    return int(free_host_memory() * KV_SHARE_HOST if free is None else free * KV_SHARE_DEVICE)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    module = getattr(torch, device.type, None)
+    if device.type != "cpu" and module is not None:
+        module.synchronize()

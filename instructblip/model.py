@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from instructblip.attention import Attending, use_slots
+from instructblip.engine.base import ModelCard
 from instructblip.images import CLIP_MEAN, CLIP_STD
 from instructblip.properties import Properties
+
+if TYPE_CHECKING:
+    from instructblip.generation import GenerationOptions, Progress, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,10 @@ class InstructBlip:
         self.vocabulary = tokenizer.vocabulary()
         self._qformer_tokenizer = qformer_tokenizer
         self.device: torch.device = weights.device
-        self.dtype: torch.dtype = weights.dtype
+        # ViT and language model; the Q-Former and the projection may be more precise.
+        self.dtype: torch.dtype = weights.language_model.dtype
         self.text_config = weights.config.get_text_config()
+        use_slots(weights.language_model)
 
     def pixels(self, picture: Image.Image) -> Tensor:
         """[1, 3, S, S] of an RGB picture: bicubic resize to a square, CLIP mean and std.
@@ -78,7 +85,8 @@ class InstructBlip:
     def query(self, features: ImageFeatures, text: str) -> Tensor:
         """Image tokens [query_tokens, llm width] of a picture as read with an instruction."""
         ids = torch.tensor([self.qformer_ids(text)], device=self.device)
-        queries = self.weights.query_tokens.to(self.dtype)
+        precise = self.weights.language_projection.weight.dtype
+        queries = self.weights.query_tokens.to(precise)
         count = queries.shape[1]
         mask = torch.ones(1, count + ids.shape[1], dtype=torch.long, device=self.device)
         seen = torch.ones(features.embeds.shape[:2], dtype=torch.long, device=self.device)
@@ -86,11 +94,11 @@ class InstructBlip:
             input_ids=ids,
             attention_mask=mask,
             query_embeds=queries,
-            encoder_hidden_states=features.embeds,
+            encoder_hidden_states=features.embeds.to(precise),
             encoder_attention_mask=seen,
         ).last_hidden_state
         projected: Tensor = self.weights.language_projection(output[:, :count])
-        return projected[0]
+        return projected[0].to(self.dtype)
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int]) -> Tensor:
@@ -100,22 +108,143 @@ class InstructBlip:
         return embeds
 
     @torch.inference_mode()
-    def forward(self, embeds: Tensor, cache: Any, start: int) -> Tensor:
-        """Run the language model over ``embeds`` [n, width] at positions ``start``….
+    def table(self, ids: Tensor) -> Tensor:
+        """Embeddings [..., llm width] of ids that are on the device."""
+        embeds: Tensor = self.weights.language_model.get_input_embeddings()(ids)
+        return embeds
 
-        ``cache`` receives the keys and values. Returns the last position's logits [vocabulary]
-        in fp32, with ids that are no text ([PAD], ``<image>``) set to -inf.
+    @torch.inference_mode()
+    def run(self, embeds: Tensor, positions: Tensor, slots: Attending) -> Tensor:
+        """The language model's layers over ``embeds`` [B, n, width] at ``positions`` [B, n].
+
+        ``slots`` keeps keys and values. Returns the last hidden states [B, n, width].
         """
-        positions = torch.arange(start, start + embeds.shape[0], device=self.device)[None]
-        hidden = self.weights.language_model.model(
-            inputs_embeds=embeds[None],
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        logits: Tensor = self.weights.language_model.lm_head(hidden[:, -1])[0].float()
-        logits[self.tokenizer.size :] = -torch.inf
+        llm = self.weights.language_model.model
+        angles = llm.rotary_emb(embeds, position_ids=positions)
+        hidden = embeds
+        for layer in llm.layers:
+            hidden = layer(hidden, position_embeddings=angles, slots=slots)
+        normed: Tensor = llm.norm(hidden)
+        return normed
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[n, width] → [n, vocabulary] in fp32; ids that are no text ([PAD], ``<image>``) at -inf."""
+        logits: Tensor = self.weights.language_model.lm_head(hidden).float()
+        logits[:, self.tokenizer.size :] = -torch.inf
         return logits
+
+    @overload
+    def generate(
+        self,
+        images: Sequence[Sample],
+        prompts: str | Sequence[str],
+        *,
+        return_ids: Literal[False] = False,
+        progress: Progress | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> list[str]: ...
+
+    @overload
+    def generate(
+        self,
+        images: Sequence[Sample],
+        prompts: str | Sequence[str],
+        *,
+        return_ids: Literal[True],
+        progress: Progress | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> tuple[list[str], list[list[int]]]: ...
+
+    def generate(
+        self,
+        images: Sequence[Sample],
+        prompts: str | Sequence[str],
+        *,
+        return_ids: bool = False,
+        progress: Progress | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> list[str] | tuple[list[str], list[list[int]]]:
+        """Answer as LAVIS does: :func:`instructblip.generation.generate` says what is taken.
+
+        ``options`` are the fields of :class:`~instructblip.generation.GenerationParams`, with
+        LAVIS's defaults. Returns texts, and with ``return_ids`` the ids as well.
+        """
+        from instructblip.generation import GenerationParams, generate
+
+        texts, ids = generate(self, images, prompts, GenerationParams(**options), progress)
+        return (texts, ids) if return_ids else texts
+
+    def predict_answers(
+        self,
+        images: Sequence[Sample],
+        questions: str | Sequence[str],
+        num_beams: int = 5,
+        inference_method: str = "generate",
+        max_len: int = 10,
+        min_len: int = 1,
+        num_ans_candidates: int = 128,
+        answer_list: Sequence[str] | None = None,
+        prompt: str = "",
+        length_penalty: float = 0,
+        *,
+        choices: Sequence[Sequence[str]] | None = None,
+        return_ids: bool = False,
+        progress: Progress | None = None,
+    ) -> list[str] | tuple[list[str], list[list[int]]]:
+        """Short answers, as LAVIS gives them: :func:`instructblip.generation.predict_answers`.
+
+        ``inference_method``, ``num_ans_candidates`` and ``answer_list`` are taken for the sake of
+        LAVIS's callers and change nothing, as in LAVIS.
+        """
+        from instructblip.generation import GenerationParams, predict_answers
+
+        params = GenerationParams(
+            num_beams=num_beams,
+            max_length=max_len,
+            min_length=min_len,
+            length_penalty=length_penalty,
+        )
+        texts, ids = predict_answers(self, images, questions, prompt, params, progress, choices)
+        return (texts, ids) if return_ids else texts
+
+    def predict_class(
+        self,
+        images: Sequence[Sample],
+        prompts: str | Sequence[str],
+        candidates: Sequence[str] | Sequence[Sequence[str]],
+        n_segments: int = 1,
+        *,
+        progress: Progress | None = None,
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Rank answers, as LAVIS does. → ranks and losses of each sample.
+
+        See :func:`instructblip.candidates.predict_class`.
+        """
+        from instructblip.candidates import predict_class
+
+        return predict_class(self, images, prompts, candidates, n_segments, progress)
+
+    def card(self) -> ModelCard:
+        """What a page tells about it."""
+        p = self.properties
+        return ModelCard(
+            name=p.name,
+            device=str(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            licence=p.licence,
+            default_layout=p.default_layout,
+            layouts=p.layouts,
+            context_length=p.context_length,
+            image_size=p.image_size,
+            tokenizer=self.vocabulary.fingerprint,
+            languages=p.languages,
+            world=p.world,
+            can_ask=p.can_ask,
+            refusals=p.refusals,
+            generation=p.generation,
+            scenes=p.scenes,
+        )
 
     def unload(self) -> None:
         """Drop the weights, so that their memory can be freed."""

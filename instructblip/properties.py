@@ -21,6 +21,10 @@ LAYOUTS = ("refresh", "keep", "append")
 QFORMER_TEXTS = ("question", "question_then_history")
 # How many earlier turns the Q-Former reads with "question_then_history".
 QFORMER_TURNS = 2
+# Source: the model card of Salesforce/instructblip-vicuna-7b and LAVIS's projects/instructblip.
+OFFICIAL_LICENCE = (
+    "research use only, non-commercial (InstructBLIP); LLaMA's and Vicuna's terms hold too"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Properties:
 
     ``qformer_text``: ``question``, or ``question_then_history`` (the question, ``[SEP]``, the last
     two turns). ``qformer_truncation``: the side that is cut at ``qformer_max_tokens``.
+    ``ln_vision_eps``: of the layer norm after the ViT; None: the ViT's own.
     ``context_length`` counts all positions of the language model, image tokens included.
     """
 
@@ -41,6 +46,7 @@ class Properties:
     qformer_text: str = "question"
     qformer_max_tokens: int = 128
     qformer_truncation: str = "left"
+    ln_vision_eps: float | None = None
     context_length: int = 2048
     languages: tuple[str, ...] = ("en",)
     licence: str = ""
@@ -52,7 +58,13 @@ class Properties:
 
 
 def official_properties(
-    name: str, *, query_tokens: int, image_size: int, context: int
+    name: str,
+    *,
+    query_tokens: int,
+    image_size: int,
+    context: int,
+    max_text: int = 128,
+    ln_vision_eps: float = 1e-5,
 ) -> Properties:
     """LAVIS's values for the InstructBLIP-Vicuna checkpoints.
 
@@ -64,7 +76,9 @@ def official_properties(
         query_tokens=query_tokens,
         image_size=image_size,
         context_length=context,
-        licence="Vicuna and LLaMA terms (non-commercial); InstructBLIP: BSD-3-Clause code",
+        qformer_max_tokens=max_text,
+        ln_vision_eps=ln_vision_eps,
+        licence=OFFICIAL_LICENCE,
         generation=SamplingParams(max_new_tokens=255, repetition_penalty=1.5),
     )
 
@@ -96,6 +110,12 @@ def read_properties(path: Path) -> Properties:
         raise _bad(path, "a value", error, "the types that the documentation lists") from error
 
 
+def write_properties(path: Path, properties: Properties) -> None:
+    """Write a properties file that :func:`read_properties` reads back as the same."""
+    values = {"version": 1, **dataclasses.asdict(properties)}
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def _typed(values: dict[str, Any]) -> Properties:
     for key in ("layouts", "languages"):
         if key in values:
@@ -121,6 +141,8 @@ def _checked(path: Path, p: Properties) -> Properties:
         value = getattr(p, name)
         if not isinstance(value, int) or value < 1:
             raise _bad(path, name, value, "a positive whole number")
+    if p.ln_vision_eps is not None and not 0 < p.ln_vision_eps < 1:
+        raise _bad(path, "ln_vision_eps", p.ln_vision_eps, "a number between 0 and 1, or null")
     return p
 
 

@@ -36,8 +36,14 @@ def spans(text: str) -> list[str]:
     )
 
 
+def without_port(text: str) -> str:
+    """The text without the table of the port's steps, which tests/test_port.py follows."""
+    return re.sub(r"^<!-- port -->$.*?^<!-- end -->$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
 def commands(text: str) -> list[str]:
     """All that a reader may type into a shell."""
+    text = without_port(text)
     return fenced(text) + [span for span in spans(text) if span.startswith(("bash ", "pytest "))]
 
 
@@ -105,7 +111,10 @@ def test_a_command_is_understood(
         assert all((ROOT / word).exists() for word in words[1:])
         return
     arguments = launched(tree, command)
-    if words[2:3] == ["test"]:
+    if words[2:3] == ["install"]:
+        assert tree.installs()
+        assert arguments == []
+    elif words[2:3] == ["test"]:
         assert arguments == ["-m", "pytest"]
     elif words[2:3] == ["wheelhouse"]:
         assert tree.calls("-m pip download")
@@ -126,12 +135,16 @@ def test_a_command_is_understood(
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_flags_it_names_are_the_pages(name: str) -> None:
+def test_the_flags_it_names_are_the_pages_or_those_of_infer(name: str) -> None:
+    known = [option for action in parser()._actions for option in action.option_strings]
+    commands = next(a for a in cli._parser()._actions if a.dest == "command").choices
     for flag in flags(read(name)):
         words = shlex.split(flag)
-        known = [option for action in parser()._actions for option in action.option_strings]
-        assert words[0] in known
-        if len(words) > 1:
+        if words[0] not in known:
+            infer = dict(commands)["infer"]  # type: ignore[arg-type]
+            assert words[0] in infer._option_string_actions
+            assert len(words) == 1 or infer.parse_args(["--img_path", "x", *words])
+        elif len(words) > 1:
             assert isinstance(read_settings(words, {}), Settings)
 
 

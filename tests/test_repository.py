@@ -22,7 +22,7 @@ assert {blocked!r} not in sys.modules
 TORCH_FREE = (
     "instructblip", "instructblip.errors", "instructblip.images", "instructblip.conversation",
     "instructblip.properties", "instructblip.scenes", "instructblip.engine",
-    "instructblip.quick",
+    "instructblip.quick", "instructblip.rows", "instructblip.batch",
 )  # fmt: skip
 
 

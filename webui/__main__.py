@@ -61,7 +61,10 @@ def load_engine(settings: Settings) -> Engine:
         from instructblip.engine.local import LocalEngine
 
         import_model_code()
-    model = load(settings.model, device=settings.device, dtype=settings.dtype)
+    model = load(
+        settings.model, device=settings.device, dtype=settings.dtype, vicuna=settings.vicuna,
+        bert=settings.bert, eva=settings.eva, instruct_blip=settings.instruct_blip,
+    )  # fmt: skip
     return LocalEngine(model, max_waiting=settings.max_waiting)
 
 

@@ -226,11 +226,14 @@ def notice(message: str, kind: str = "hint") -> str:
 
 
 def header(card: ModelCard, language: str) -> str:
-    """Title, which model answers and where, and the switches."""
-    line = f"{escape(card.name)} · {escape(card.device)} · {escape(card.dtype)}"
+    """Title, which model answers, where and under which licence, and the switches."""
+    facts = [card.name, card.device, card.dtype]
+    if card.licence:
+        facts.append(text(language, "model_licence", licence=card.licence))
+    line = escape(" · ".join(facts))
     return (
         f'<header class="top"><div><h1>{escape(text(language, "title"))}</h1>'
-        f'<p class="model">{line}</p></div><nav>'
+        f'<p class="model" title="{line}">{line}</p></div><nav>'
         + button("new", text(language, "ui_new_chat"))
         + button(
             "language",

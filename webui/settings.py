@@ -30,7 +30,11 @@ def _about(default: Any, words: str) -> Any:
 class Settings:
     """What the server was told. Made by :func:`read_settings`."""
 
-    model: str = _about("embedded", "'embedded', or a folder with a checkpoint")
+    model: str = _about("embedded", "'embedded', a folder with a checkpoint, or a hub name")
+    vicuna: str = _about("", "folder of Vicuna, where LAVIS's files do not lie side by side")
+    bert: str = _about("", "folder of bert-base-uncased, likewise")
+    eva: str = _about("", "eva_vit_g.pth, likewise")
+    instruct_blip: str = _about("", "instruct_blip_vicuna7b_trimmed.pth or the like, likewise")
     device: str = _about("auto", "auto, cpu, cuda, mps or npu, with an index if wished (cuda:1)")
     dtype: str = _about("auto", "auto, fp32, bf16 or fp16")
     host: str = _about("127.0.0.1", "address to listen on; 0.0.0.0 for all")

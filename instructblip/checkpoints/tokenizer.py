@@ -7,6 +7,7 @@ and after ``</s>``, and a typed ``</s>`` must stay text instead of becoming a co
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,10 @@ import sentencepiece
 
 from instructblip.conversation import Vocabulary
 from instructblip.errors import CheckpointError
+
+# What LAVIS's slow tokenizer takes out of a text before SentencePiece sees it, with the spaces
+# around it: the special tokens of Vicuna's files and [PAD], which LAVIS adds.
+_SPECIAL = re.compile(r"\s*(</s>|<s>|<unk>|\[PAD\])\s*")
 
 
 class Tokenizer:
@@ -37,6 +42,20 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids without special tokens."""
         return list(self._model.encode(text))
+
+    def encode_as_lavis(self, text: str) -> list[int]:
+        """Ids as LAVIS's slow tokenizer gives them: ``</s>`` first, typed special tokens as such.
+
+        [PAD] gets the first id after the vocabulary. Only for LAVIS's own calls: in a chat a typed
+        ``</s>`` stays text, see :meth:`encode`.
+        """
+        ids = [self.start_id]
+        for place, piece in enumerate(_SPECIAL.split(text)):
+            if place % 2 == 0:
+                ids += self.encode(piece)
+            else:
+                ids.append(self.size if piece == "[PAD]" else int(self._model.piece_to_id(piece)))
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; control tokens and ids beyond the vocabulary are left out."""

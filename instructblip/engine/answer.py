@@ -1,4 +1,4 @@
-"""One answer in the making: its phases, its times, and the two loops that run the model."""
+"""One answer in the making: its phase, its place in the prompt, its text and its times."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
-from instructblip.conversation import Prompt
+from instructblip.conversation import ImageSegment, Prompt, TextSegment
 from instructblip.engine.base import Delta, FinishReason, Phase, Request, Statistics
 from instructblip.engine.kv_cache import Slot
 from instructblip.engine.sampling import Sampler
@@ -16,35 +17,34 @@ from instructblip.engine.stream import LocalStream
 from instructblip.engine.text import TextStream
 from instructblip.model import InstructBlip
 
-# A prefill chunk adapts to last about this long (seconds), so that Stop is never far away.
-CHUNK_SECONDS = 0.3
-CHUNK_TOKENS = (16, 512)
-
-Unit = Callable[[str], None]
-
-
-class Interrupted(Exception):
-    """Raised between two units of work when the request is to end."""
-
-    def __init__(self, reason: FinishReason) -> None:
-        self.reason = reason
+Encode = Callable[[ImageSegment], Tensor | None]
 
 
 class Answer:
     """State of one request inside the engine."""
 
     def __init__(
-        self, request: Request, prompt: Prompt, stream: LocalStream, context_length: int
+        self,
+        request: Request,
+        prompt: Prompt,
+        stream: LocalStream,
+        model: InstructBlip,
+        context: int,
     ) -> None:
-        self.request = request
-        self.prompt = prompt
-        self.stream = stream
+        self.request, self.prompt, self.stream = request, prompt, stream
+        self.keys: list[Hashable] = prompt.keys()
+        self.phase = Phase.WAITING
         self.place = -1
-        self._context = context_length
-        self._ids: list[int] = []
-        self._text: TextStream | None = None
-        self._submitted = time.monotonic()
-        self._mark = self._submitted
+        self.estimate = 0.0
+        self.slot: Slot | None = None
+        self.retried = False
+        self._model = model
+        self._embeds: Tensor | None = None  # of the positions that are still to be prefilled
+        self._base = 0  # the first position of _embeds
+        self._sampler = Sampler(request.sampling, model.tokenizer.end_id)
+        self._text = TextStream(model.tokenizer.decode, request.sampling.stop)
+        self._limit = min(request.sampling.max_new_tokens, context - len(self.keys))
+        self._submitted = self._mark = time.monotonic()
         self._first = 0.0
         self._statistics = Statistics(prompt_tokens=len(prompt), trimmed_turns=prompt.trimmed_turns)
 
@@ -55,106 +55,155 @@ class Answer:
         deadline = self.request.deadline
         return FinishReason.DEADLINE if deadline and time.monotonic() > deadline else None
 
-    def check(self) -> None:
-        """Raise Interrupted if this request is to end."""
-        if (reason := self.interrupted()) is not None:
-            raise Interrupted(reason)
-
-    def put(self, phase: Phase, text: str = "", ids: Sequence[int] = ()) -> None:
+    def put(self, text: str = "", ids: Sequence[int] = (), **fields: object) -> None:
         """Send a Delta."""
         self.stream.put(
             Delta(
                 self.request.request_id,
-                phase,
+                self.phase,
                 text,
                 tuple(ids),
                 place=max(self.place, 0),
+                estimate=self.estimate,
                 statistics=self._statistics,
+                **fields,  # type: ignore[arg-type]
             )
         )
 
-    def started(self) -> None:
-        """The engine took the request out of the line."""
+    @property
+    def beams(self) -> bool:
+        """Whether this is a beam search, which has caches of its own and no slot."""
+        return self.request.sampling.num_beams > 1
+
+    def start(self, slot: Slot | None, reused: int) -> None:
+        """The scheduler gave it a slot that holds its first ``reused`` positions."""
         self._lap("waited")
-        self.put(Phase.ENCODING)
-
-    def prefilling(self, reused: int) -> None:
-        """All embeddings are there."""
-        self._lap("encode")
+        self.slot, self.place, self.estimate, self.phase = slot, 0, 0.0, Phase.ENCODING
         self._statistics = replace(self._statistics, reused_tokens=reused)
-        self.put(Phase.PREFILL)
+        self.put()
 
-    def prefill(
-        self, model: InstructBlip, embeds: Tensor, slot: Slot, keys: list[Hashable], unit: Unit
-    ) -> Tensor:
-        """Run the prompt after what ``slot`` holds, in chunks. → logits of its last position."""
-        size = CHUNK_TOKENS[0] * 4
-        logits = embeds.new_empty(0)
-        while (start := len(slot.keys)) < len(keys):
-            end = min(start + size, len(keys))
-            began = time.monotonic()
-            logits = model.forward(embeds[start:end], slot.cache, start)
-            slot.keys.extend(keys[start:end])
-            size = _next_chunk(end - start, time.monotonic() - began)
-            unit("prefill")
-        self._lap("prefill")
-        return logits
+    def again(self) -> None:
+        """A unit of work is tried once more; a beam search from its prompt on."""
+        if self.beams and self.phase is Phase.DECODE:
+            self.phase = Phase.PREFILL
 
-    def decode(self, model: InstructBlip, logits: Tensor, slot: Slot, unit: Unit) -> FinishReason:
-        """Choose tokens until the end; each forward is one unit."""
-        sampler = Sampler(self.request.sampling)
-        text = self._text = TextStream(model.tokenizer.decode, self.request.sampling.stop)
-        room = self._context - len(slot.keys)
-        limit = min(self.request.sampling.max_new_tokens, room)
-        while True:
-            token = sampler.choose(logits)
-            self._ids.append(token)
-            piece = "" if token == model.tokenizer.end_id else text.push(token)
-            self._count_token()
-            self.put(Phase.DECODE, piece, (token,))
-            if token == model.tokenizer.end_id or text.stopped:
-                return FinishReason.STOP
-            if len(self._ids) >= limit:
-                return FinishReason.LENGTH
-            logits = model.forward(model.embed((token,)), slot.cache, len(slot.keys))
-            slot.keys.append(token)
-            unit("decode")
+    def restart(self) -> None:
+        """Wait for a slot again, after the engine lost it; what was said stays said."""
+        self.keys = [*self.prompt.keys(), *self._sampler.ids]
+        self.slot, self._embeds, self.phase = None, None, Phase.WAITING
+
+    def encode(self, encode: Encode) -> None:
+        """One unit: the next picture or instruction that is not encoded yet, or all embeddings.
+
+        ``encode`` returns the image tokens of a segment, or None after a unit of work towards them.
+        """
+        held, at, parts = len(self.slot.keys) if self.slot else 0, 0, []
+        for segment in self._segments():
+            end = at + segment.length
+            if end > held:  # what the slot holds needs no embeddings
+                if isinstance(segment, TextSegment):
+                    embeds = self._model.embed(segment.ids)
+                elif (found := encode(segment)) is None:
+                    return
+                else:
+                    embeds = found
+                parts.append(embeds[max(held - at, 0) :])
+            at = end
+        self._embeds, self._base = torch.cat(parts), held
+        self._lap("encode")
+        self.phase = Phase.PREFILL
+        self.put()
+
+    def _segments(self) -> tuple[ImageSegment | TextSegment, ...]:
+        said = TextSegment(tuple(self._sampler.ids))
+        return (*self.prompt.segments, said) if said.ids else self.prompt.segments
+
+    def chunk(self, size: int) -> Tensor:
+        """The next ``size`` embeddings of the prompt at most."""
+        assert self.slot is not None
+        assert self._embeds is not None
+        at = len(self.slot.keys) - self._base
+        return self._embeds[at : at + size]
+
+    @property
+    def prefilled(self) -> bool:
+        """Whether the slot holds the whole prompt."""
+        return self.slot is not None and len(self.slot.keys) >= len(self.keys)
+
+    @property
+    def last(self) -> int:
+        """The token that decodes next."""
+        return self._sampler.ids[-1]
+
+    @property
+    def plain(self) -> bool:
+        """See :attr:`Sampler.plain`."""
+        return self._sampler.plain
+
+    def advance(self, logits: Tensor, best: int | None) -> FinishReason | None:
+        """Take the next token (``best`` if it was found for the whole batch). → why it ends."""
+        if self.phase is not Phase.DECODE:
+            self._lap("prefill")
+            self.phase, self._embeds = Phase.DECODE, None
+        token = self._sampler.choose(logits) if best is None else self._sampler.take(best)
+        ended = token == self._model.tokenizer.end_id
+        piece = "" if ended else self._text.push(token)
+        self._count_token()
+        self.put(piece, (token,), logprobs=tuple(self._sampler.logprobs[-1:]))
+        if ended or self._text.stopped:
+            return FinishReason.STOP
+        return FinishReason.LENGTH if len(self._sampler.ids) >= self._limit else None
+
+    def search(self, unit: Callable[[], None]) -> FinishReason:
+        """LAVIS's beam search over the whole prompt; ``unit`` is called after each unit of work."""
+        from instructblip.generation import GenerationParams, generate_from_embeddings
+
+        assert self._embeds is not None
+        p = self.request.sampling
+        self.phase = Phase.DECODE
+        # LAVIS counts its invisible start token in both lengths.
+        params = GenerationParams(
+            use_nucleus_sampling=p.temperature > 0, num_beams=p.num_beams, top_p=p.top_p,
+            max_length=self._limit + 1, min_length=p.min_new_tokens + 1, seed=p.seed,
+            repetition_penalty=p.repetition_penalty, length_penalty=p.length_penalty,
+            temperature=p.temperature or 1.0,
+        )  # fmt: skip
+
+        def progress(done: int, most: int) -> None:
+            self.put(progress=done / max(most, 1))
+            unit()
+
+        (ids,) = generate_from_embeddings(self._model, self._embeds, params, progress)
+        self._sampler.ids = list(ids)
+        self._count_token()
+        ended = bool(ids) and ids[-1] == self._model.tokenizer.end_id
+        self.put(self._model.tokenizer.decode(ids).strip(), ids)
+        return FinishReason.STOP if ended else FinishReason.LENGTH
 
     def end(self, reason: FinishReason, error: Exception | None = None) -> None:
         """Send the last Delta, with the text that was held back."""
-        piece = self._text.finish() if self._text is not None else ""
-        self.stream.put(
-            Delta(
-                self.request.request_id,
-                Phase.DONE,
-                piece,
-                finish=reason,
-                error=error,
-                statistics=self._statistics,
-                answer_ids=tuple(self._ids),
-                qformer_text=self.prompt.qformer_text,
-            )
+        piece = self._text.finish()
+        self.phase = Phase.DONE
+        self.put(
+            piece,
+            finish=reason,
+            error=error,
+            answer_ids=tuple(self._sampler.ids),
+            qformer_text=self.prompt.qformer_text,
         )
 
     def _count_token(self) -> None:
         now = time.monotonic()
-        if not self._first:
-            self._first = now
+        self._first = self._first or now
         self._statistics = replace(
             self._statistics,
-            new_tokens=len(self._ids),
+            new_tokens=len(self._sampler.ids),
             first_token=self._first - self._submitted,
             decode=now - self._first,
         )
 
     def _lap(self, name: str) -> None:
         now = time.monotonic()
-        lap = {name: now - self._mark}
-        self._statistics = replace(self._statistics, **lap)  # type: ignore[arg-type]
+        spent = getattr(self._statistics, name) + now - self._mark
+        self._statistics = replace(self._statistics, **{name: spent})  # type: ignore[arg-type]
         self._mark = now
-
-
-def _next_chunk(tokens: int, seconds: float) -> int:
-    """A chunk that should last CHUNK_SECONDS at the speed just seen."""
-    low, high = CHUNK_TOKENS
-    return int(min(max(tokens * CHUNK_SECONDS / max(seconds, 1e-6), low), high))

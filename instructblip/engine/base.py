@@ -42,6 +42,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "top_k": (0, 100_000),
     "top_p": (0.01, 1.0),
     "repetition_penalty": (0.5, 5.0),
+    "min_new_tokens": (0, 4096),
+    "num_beams": (1, 16),
+    "length_penalty": (-5.0, 5.0),
     "seed": (0, 2**63 - 1),
 }
 
@@ -50,7 +53,10 @@ _RANGES: dict[str, tuple[float, float]] = {
 class SamplingParams:
     """How the next token is chosen. ``temperature`` 0 means greedy; ``top_k`` 0 and ``top_p`` 1 are off.
 
-    The repetition penalty counts generated tokens only, as LAVIS does (its prompt is embeddings).
+    The repetition penalty counts generated tokens and id 1, as LAVIS does (its prompt is
+    embeddings after an invisible start token). With ``num_beams`` above 1 the answer is LAVIS's
+    beam search, which comes whole; ``length_penalty`` is for it alone. ``logprobs`` asks for each
+    token's logarithm of probability, before penalties and temperature.
     """
 
     max_new_tokens: int = 256
@@ -60,6 +66,10 @@ class SamplingParams:
     repetition_penalty: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    min_new_tokens: int = 0
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    logprobs: bool = False
 
     def checked(self) -> SamplingParams:
         """Return self, or raise :class:`BadParameter` naming the field and its range."""
@@ -140,8 +150,9 @@ class Statistics:
 class Delta:
     """A piece of an answer. ``text`` and ``token_ids`` are what is new since the last Delta.
 
-    ``place`` is the place in the waiting line (1 = next), 0 when it is being served. The last
-    Delta has ``finish`` set; with ``FinishReason.ERROR`` its ``error`` says why. ``answer_ids``
+    ``place`` is the place in the waiting line (1 = next), 0 when it is being served, ``estimate``
+    the seconds until it is served (0: not known). ``logprobs`` are those of ``token_ids``. ``progress`` is
+    the share of the work that is done at most, for beams, which stream no text. The last Delta has ``finish`` set; with ``FinishReason.ERROR`` its ``error`` says why. ``answer_ids``
     and ``qformer_text`` are set in the last one: what a :class:`PastTurn` needs.
     """
 
@@ -150,6 +161,9 @@ class Delta:
     text: str = ""
     token_ids: tuple[int, ...] = ()
     place: int = 0
+    estimate: float = 0.0
+    logprobs: tuple[float, ...] = ()
+    progress: float = 0.0
     finish: FinishReason | None = None
     error: Exception | None = None
     statistics: Statistics = field(default_factory=Statistics)

@@ -1,128 +1,153 @@
-"""Keys and values of one conversation in buffers that grow by doubling and are cut by length."""
+"""A fixed arena of slots: keys and values at addresses that never move, reused across turns.
+
+A conversation keeps its slot between turns while there is room; the least recently used one goes
+first and is computed again when it returns. A branch copies the prefix it shares by one slot copy;
+joining and leaving a batch copy nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+
+from instructblip.errors import OutOfMemory
 
 
-class SlotLayer(DynamicLayer):
-    """One layer's buffers [1, heads, capacity, d]. An update writes in place and returns views.
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """Of the language model: layers, heads of keys and values, width of a head."""
 
-    transformers' own DynamicLayer copies the whole cache at each token.
-    """
+    layers: int
+    heads: int
+    width: int
 
-    _keys: torch.Tensor
-    _values: torch.Tensor
+    @classmethod
+    def of(cls, config: Any) -> CacheShape:
+        """Read from a LLaMA configuration of transformers."""
+        width = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        return cls(config.num_hidden_layers, config.num_key_value_heads, width)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.length = 0
-        self.capacity = 0
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append [1, heads, n, d] and return all keys and values so far."""
-        end = self.length + key_states.shape[-2]
-        if end > self.capacity:
-            self._grow(end, key_states, value_states)
-        self._keys[:, :, self.length : end] = key_states
-        self._values[:, :, self.length : end] = value_states
-        self.length = end
-        self.is_initialized = True
-        return self._keys[:, :, :end], self._values[:, :, :end]
-
-    def _grow(self, need: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        capacity = max(64, self.capacity)
-        while capacity < need:
-            capacity *= 2
-        for name, like in (("_keys", keys), ("_values", values)):
-            shape = (*like.shape[:2], capacity, like.shape[-1])
-            fresh = like.new_zeros(shape)
-            if self.length:
-                fresh[:, :, : self.length] = getattr(self, name)[:, :, : self.length]
-            setattr(self, name, fresh)
-        self.capacity = capacity
-
-    def get_seq_length(self, *args: Any) -> int:
-        """Positions held."""
-        return self.length
-
-    def get_mask_sizes(self, query_length: Any, *args: Any) -> tuple[int, int]:
-        """Length of the keys after the update, and its offset."""
-        count = query_length if isinstance(query_length, int) else query_length.shape[0]
-        return self.length + int(count), 0
-
-    def nbytes(self) -> int:
-        """Bytes of both buffers."""
-        if not self.capacity:
-            return 0
-        return 2 * self._keys.numel() * self._keys.element_size()
+    def nbytes(self, length: int, dtype: torch.dtype) -> int:
+        """Bytes of one slot of ``length`` positions."""
+        return 2 * self.layers * self.heads * (length + 1) * self.width * dtype.itemsize
 
 
+@dataclass(eq=False, slots=True)
 class Slot:
-    """The cache of one conversation with the key of each position it holds."""
+    """One row of the arena: the key of each position it holds, and whether a request runs on it."""
 
-    def __init__(self, layers: int) -> None:
-        self.layers = [SlotLayer() for _ in range(layers)]
-        self.cache = Cache(layers=self.layers)
-        self.keys: list[Hashable] = []
+    row: int
+    keys: list[Hashable] = field(default_factory=list)
+    busy: bool = False
+    used: int = 0
 
     def common_prefix(self, keys: Sequence[Hashable]) -> int:
         """Positions at the front that are already held."""
-        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self.keys, keys)))  # noqa: B905
-
-    def truncate(self, length: int) -> None:
-        """Forget all positions from ``length`` on; nothing is copied."""
-        for layer in self.layers:
-            layer.length = min(layer.length, length)
-        del self.keys[length:]
-
-    def nbytes(self) -> int:
-        """Bytes of all layers."""
-        return sum(layer.nbytes() for layer in self.layers)
+        pairs = zip(self.keys, keys)  # noqa: B905 the shorter one ends it
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-class SlotPool:
-    """A bounded set of slots, least recently used first out."""
+class Arena:
+    """Keys and values, per layer [rows, heads, length + 1, width].
 
-    def __init__(self, layers: int, capacity: int) -> None:
-        self._layers = layers
-        self._capacity = capacity
-        self._slots: list[Slot] = []  # most recently used last
+    ``lengths`` [rows] lives on the device: the static step reads it without asking the host. The
+    last position of a row is never read; a static step lets rows that do not take part write there.
+    """
 
-    def take(self, keys: Sequence[Hashable]) -> tuple[Slot, int]:
-        """The slot with the longest common prefix, cut to it, or a fresh one. → (slot, reused)."""
-        best = max(self._slots, key=lambda s: s.common_prefix(keys), default=None)
+    def __init__(
+        self, shape: CacheShape, rows: int, length: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.shape, self.length = shape, length
+        size = (rows, shape.heads, length + 1, shape.width)
+        # Zeroed: a masked position's value is multiplied by zero, and NaN times zero is NaN.
+        self.keys = [torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.layers)]
+        self.values = [torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.layers)]
+        self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
+        self.slots = [Slot(row) for row in range(rows)]
+        self._clock = 0
+
+    def take(self, keys: Sequence[Hashable]) -> tuple[Slot, int] | None:
+        """A slot that holds the longest known beginning of ``keys`` and no more. → slot, reused.
+
+        None while requests run on all slots. The caller releases it.
+        """
+        shares = {slot.row: slot.common_prefix(keys) for slot in self.slots}
+        best = max(self.slots, key=lambda s: (shares[s.row], not s.busy, s.used))
         # The last position is always computed again: its logits choose the first token.
-        shared = min(best.common_prefix(keys), len(keys) - 1) if best is not None else 0
-        if best is None or shared == 0:
-            best, shared = Slot(self._layers), 0
-            self._slots.append(best)
-            del self._slots[: -self._capacity]
-        else:
-            self._slots.remove(best)
-            self._slots.append(best)
-        best.truncate(shared)
-        return best, shared
+        shared = min(shares[best.row], len(keys) - 1)
+        chosen = self._free()
+        if chosen is None:
+            return None
+        goes_on = shares[best.row] == len(best.keys)
+        if shared and not best.busy and (goes_on or chosen.keys):
+            chosen = best
+        elif shared:
+            self._copy(best.row, chosen.row, shared)
+            chosen.keys = best.keys[:shared]
+        self.cut(chosen, shared)
+        self._clock += 1
+        chosen.busy, chosen.used = True, self._clock
+        return chosen, shared
 
-    def drop(self, slot: Slot) -> None:
-        """Forget a slot, after a failure left it half-written."""
-        if slot in self._slots:
-            self._slots.remove(slot)
+    def _free(self) -> Slot | None:
+        """An empty slot, or else the least recently used idle one."""
+        idle = [slot for slot in self.slots if not slot.busy]
+        return min(idle, key=lambda s: (bool(s.keys), s.used, s.row), default=None)
+
+    def _copy(self, source: int, target: int, count: int) -> None:
+        for buffer in (*self.keys, *self.values):
+            buffer[target, :, :count] = buffer[source, :, :count]
+
+    def cut(self, slot: Slot, length: int) -> None:
+        """Forget all positions from ``length`` on; nothing is copied."""
+        del slot.keys[length:]
+        self.lengths[slot.row] = len(slot.keys)
+
+    def extend(self, slot: Slot, keys: Sequence[Hashable]) -> None:
+        """Count positions that a forward has written."""
+        slot.keys.extend(keys)
+        self.lengths[slot.row] = len(slot.keys)
+
+    def wipe(self, slot: Slot) -> None:
+        """Empty a slot whose numbers are not finite, so that they spoil nobody else's."""
+        for buffer in (*self.keys, *self.values):
+            buffer[slot.row] = 0
+        self.cut(slot, 0)
 
     def clear(self) -> None:
-        """Forget all."""
-        self._slots.clear()
+        """Forget every idle conversation."""
+        for slot in self.slots:
+            if not slot.busy:
+                self.cut(slot, 0)
+
+    @property
+    def held(self) -> int:
+        """Slots that hold a conversation."""
+        return sum(bool(slot.keys) for slot in self.slots)
 
     def nbytes(self) -> int:
-        """Bytes of all slots."""
-        return sum(slot.nbytes() for slot in self._slots)
+        """Bytes of all buffers."""
+        return 2 * len(self.keys) * self.keys[0].numel() * self.keys[0].element_size()
 
-    def __len__(self) -> int:
-        return len(self._slots)
+
+def rows_within(memory: int, shape: CacheShape, length: int, dtype: torch.dtype, most: int) -> int:
+    """How many slots of ``length`` positions fit into ``memory`` bytes, ``most`` at the most.
+
+    Raises:
+        OutOfMemory: not even one fits.
+    """
+    each = shape.nbytes(length, dtype)
+    if memory < each:
+        raise OutOfMemory(
+            f"Keys and values of one conversation take {each / 2**20:.0f} MiB, and "
+            f"{memory / 2**20:.0f} MiB are there for them. Free memory, raise --kv-memory, or "
+            "lower context_length in the model's properties.json.",
+            code="kv_memory",
+        )
+    return min(most, memory // each)

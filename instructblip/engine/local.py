@@ -1,29 +1,23 @@
-"""The thread that owns the device: one request at a time, in units of work.
-
-After each unit (a ViT encode, a Q-Former call, a prefill chunk, a decode step) the thread reads
-the request's stop flag and its deadline. Everything else talks to it through queues.
-"""
+"""The thread that owns the device; everything else talks to it through its waiting line."""
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections import Counter, deque
 from typing import Any
 
 import torch
 
-from instructblip.conversation import build_prompt
-from instructblip.devices import as_device_error, release_memory
-from instructblip.engine.answer import Answer, Interrupted
-from instructblip.engine.base import FinishReason, ModelCard, PastTurn, Phase, Request
-from instructblip.engine.kv_cache import SlotPool
+from instructblip.conversation import ImageSegment, build_prompt
+from instructblip.devices import kv_memory
+from instructblip.engine.answer import Answer
+from instructblip.engine.base import ModelCard, Request
+from instructblip.engine.kv_cache import Arena, CacheShape, rows_within
 from instructblip.engine.pictures import Pictures
+from instructblip.engine.scheduler import Scheduler
+from instructblip.engine.steps import RaggedStep, StaticStep, Stepper
 from instructblip.engine.stream import LocalStream
-from instructblip.errors import Busy, EngineStopped, InstructBlipError, PromptTooLong
+from instructblip.errors import Busy, EngineStopped, PromptTooLong
 from instructblip.model import InstructBlip
-
-log = logging.getLogger(__name__)
 
 
 class LocalEngine:
@@ -32,20 +26,31 @@ class LocalEngine:
     Args:
         model: a loaded model; the engine's thread is the only one that touches it afterwards.
         max_waiting: requests that may wait; one more raises Busy.
-        slots: conversations whose keys and values are kept for their next turn.
+        slots: conversations whose keys and values are kept, at most.
+        batch: requests that run at once, at most.
+        kv_memory: bytes for keys and values; None takes a share of what is free.
+        static: the static step instead of the ragged one; None chooses by the device.
+
+    Raises:
+        OutOfMemory: the memory does not hold the keys and values of one conversation.
     """
 
-    def __init__(self, model: InstructBlip, *, max_waiting: int = 64, slots: int = 8) -> None:
+    def __init__(
+        self, model: InstructBlip, *, max_waiting: int = 64, slots: int = 16, batch: int = 16,
+        kv_memory: int | None = None, static: bool | None = None,
+    ) -> None:  # fmt: skip
         self._model = model
-        self._card = make_card(model)
+        self._card = model.card()
         self._max_waiting = max_waiting
         self._pictures = Pictures()
-        self._slots = SlotPool(model.text_config.num_hidden_layers, slots)
-        self._waiting: deque[Answer] = deque()
-        self._running: Answer | None = None
+        arena = _arena(model, slots, kv_memory)
+        static = model.device.type in ("cuda", "npu") if static is None else static
+        stepper: Stepper = (StaticStep if static else RaggedStep)(model, arena)
+        self._arena = arena
+        self._scheduler = Scheduler(model, arena, stepper, self._pictures, batch)
         self._changed = threading.Condition()
+        self._arrivals: list[Answer] = []  # the scheduler's own line belongs to its thread
         self._closing = False
-        self._counts: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
 
@@ -67,50 +72,45 @@ class LocalEngine:
         request.sampling.checked()
         prompt = build_prompt(request, self._model.properties, self._model.vocabulary)
         for segment in prompt.segments:
-            if hasattr(segment, "picture_id"):
+            if isinstance(segment, ImageSegment):
                 self._pictures.require(segment.picture_id)
-        self._require_question(request)
+        if not request.question.strip():
+            raise PromptTooLong("The question is empty. Type one.", code="question_empty")
         stream = LocalStream(request.request_id, on_cancel=self._notify)
-        answer = Answer(request, prompt, stream, self._card.context_length)
+        answer = Answer(request, prompt, stream, self._model, self._card.context_length)
         with self._changed:
             if self._closing or not self._thread.is_alive():
                 raise EngineStopped("The engine is shutting down. Start the server again.")
-            if len(self._waiting) >= self._max_waiting:
+            waiting = len(self._scheduler.waiting) + len(self._arrivals)
+            if waiting >= self._max_waiting:
                 raise Busy(
-                    f"{len(self._waiting)} questions are waiting already. Ask again in a moment.",
-                    waiting=len(self._waiting),
+                    f"{waiting} questions are waiting already. Ask again in a moment.",
+                    waiting=waiting,
                 )
-            self._waiting.append(answer)
-            self._tell_places()
+            answer.place = waiting + 1
+            answer.put()
+            self._arrivals.append(answer)
             self._changed.notify_all()
         return stream
-
-    @staticmethod
-    def _require_question(request: Request) -> None:
-        if not request.question.strip():
-            raise PromptTooLong("The question is empty. Type one.", code="question_empty")
 
     def statistics(self) -> dict[str, Any]:
         """Counters: waiting, running, served, cancelled, failed, units by kind, bytes of caches."""
         with self._changed:
-            units = {k[5:]: n for k, n in self._counts.items() if k.startswith("unit.")}
-            ended = {k: n for k, n in self._counts.items() if not k.startswith("unit.")}
+            counts = self._scheduler.counts
             return {
-                "waiting": len(self._waiting),
-                "running": int(self._running is not None),
-                "units": units,
-                "slots": len(self._slots),
-                "slot_bytes": self._slots.nbytes(),
+                "waiting": len(self._scheduler.waiting) + len(self._arrivals),
+                "running": len(self._scheduler.running),
+                "units": {k[5:]: n for k, n in counts.items() if k.startswith("unit.")},
+                "slots": self._arena.held,
+                "slot_bytes": self._arena.nbytes(),
                 "picture_bytes": self._pictures.nbytes,
-                **ended,
+                **{k: n for k, n in counts.items() if not k.startswith("unit.")},
             }
 
     def close(self, timeout: float = 3.0) -> None:
         """Stop the thread; running and waiting requests finish as CANCELLED."""
         with self._changed:
             self._closing = True
-            for answer in (*self._waiting, *([self._running] if self._running else [])):
-                answer.stream.cancelled.set()
             self._changed.notify_all()
         self._thread.join(timeout)
 
@@ -118,113 +118,32 @@ class LocalEngine:
         with self._changed:
             self._changed.notify_all()
 
-    def _tell_places(self) -> None:
-        """Tell each waiting request its place; 1 is served next."""
-        for place, answer in enumerate(self._waiting, start=1):
-            if answer.place != place:
-                answer.place = place
-                answer.put(Phase.WAITING)
-
     def _loop(self) -> None:
+        """Rounds until the end; a failure of the scheduler itself costs a restart, no answer."""
+        scheduler = self._scheduler
         with torch.inference_mode():
-            while (answer := self._next()) is not None:
-                self._serve(answer)
-                with self._changed:
-                    self._running = None
+            while self._wait_for_work():
+                try:
+                    scheduler.round()
+                except BaseException as error:
+                    scheduler.recover(error)
 
-    def _next(self) -> Answer | None:
+    def _wait_for_work(self) -> bool:
         with self._changed:
-            while True:
-                self._drop_stopped()
-                if self._waiting:
-                    self._running = self._waiting.popleft()
-                    self._running.place = 0
-                    self._tell_places()
-                    return self._running
+            while not (self._arrivals or self._scheduler.waiting or self._scheduler.running):
                 if self._closing:
-                    return None
-                # Deadlines of waiting requests are read at least twice a second.
-                self._changed.wait(0.5 if self._waiting else None)
-
-    def _drop_stopped(self) -> None:
-        """Waiting requests that were stopped leave the line at once."""
-        for answer in [a for a in self._waiting if a.interrupted()]:
-            self._waiting.remove(answer)
-            self._end(answer, answer.interrupted() or FinishReason.CANCELLED)
-        self._tell_places()
-
-    def _serve(self, answer: Answer) -> None:
-        answer.started()
-        try:
-            self._end(answer, self._answer(answer))
-        except Interrupted as stop:
-            self._end(answer, stop.reason)
-        except Exception as error:
-            typed: InstructBlipError | None = as_device_error(error)
-            if typed is not None:
-                self._slots.clear()
-                release_memory(self._model.device)
-            elif not isinstance(error, InstructBlipError):
-                log.exception("request %s failed", answer.request.request_id)
-                typed = InstructBlipError(
-                    f"The answer failed inside the engine ({type(error).__name__}: {error}). "
-                    "Ask again; the server's log has the details.",
-                    code="internal",
-                )
-            self._end(answer, FinishReason.ERROR, typed or error)
-
-    def _answer(self, answer: Answer) -> FinishReason:
-        def unit(kind: str) -> None:
-            self._counts[f"unit.{kind}"] += 1
-            self._drop_stopped_politely()
-            answer.check()
-
-        embeds = [self._embed(segment, unit) for segment in answer.prompt.segments]
-        slot, reused = self._slots.take(keys := answer.prompt.keys())
-        answer.prefilling(reused)
-        try:
-            logits = answer.prefill(self._model, torch.cat(embeds), slot, keys, unit)
-            return answer.decode(self._model, logits, slot, unit)
-        except Interrupted:
-            raise
-        except BaseException:
-            self._slots.drop(slot)  # a failed forward may have written some layers only
-            raise
-
-    def _embed(self, segment: Any, unit: Any) -> torch.Tensor:
-        if not hasattr(segment, "picture_id"):
-            return self._model.embed(segment.ids)
-        turn = PastTurn("", "", segment.picture_id, (), "", segment.qformer_text)
-        return self._pictures.tokens(self._model, turn, unit)
-
-    def _drop_stopped_politely(self) -> None:
-        """Between units, let stopped waiting requests go, so that others see their place move."""
-        if any(a.stream.cancelled.is_set() for a in tuple(self._waiting)):
-            with self._changed:
-                self._drop_stopped()
-
-    def _end(self, answer: Answer, reason: FinishReason, error: Exception | None = None) -> None:
-        self._counts["failed" if error else str(reason)] += 1
-        answer.end(reason, error)
+                    return False
+                self._changed.wait()
+            self._scheduler.waiting.extend(self._arrivals)
+            self._arrivals.clear()
+        if self._closing:
+            for answer in (*self._scheduler.waiting, *self._scheduler.running):
+                answer.stream.cancelled.set()
+        return True
 
 
-def make_card(model: InstructBlip) -> ModelCard:
-    """The model card of a loaded model."""
-    p = model.properties
-    return ModelCard(
-        name=p.name,
-        device=str(model.device),
-        dtype=str(model.dtype).removeprefix("torch."),
-        licence=p.licence,
-        default_layout=p.default_layout,
-        layouts=p.layouts,
-        context_length=p.context_length,
-        image_size=p.image_size,
-        tokenizer=model.vocabulary.fingerprint,
-        languages=p.languages,
-        world=p.world,
-        can_ask=p.can_ask,
-        refusals=p.refusals,
-        generation=p.generation,
-        scenes=p.scenes,
-    )
+def _arena(model: InstructBlip, slots: int, memory: int | None) -> Arena:
+    shape, length = CacheShape.of(model.text_config), model.properties.context_length
+    memory = kv_memory(model.device) if memory is None else memory
+    rows = rows_within(memory, shape, length, model.dtype, slots)
+    return Arena(shape, rows, length, model.dtype, model.device)

@@ -1,6 +1,8 @@
-"""Choosing the next token of one request."""
+"""Choosing the next token of one request: a pure function of logits, seed and position."""
 
 from __future__ import annotations
+
+import secrets
 
 import torch
 from torch import Tensor
@@ -8,48 +10,60 @@ from torch import Tensor
 from instructblip.engine.base import SamplingParams
 from instructblip.errors import DeviceError
 
+# The id with which LAVIS's generation starts; it is never read, but counts as generated.
+LAVIS_START = 1
+_MIX = 0x9E3779B97F4A7C15  # odd: neighbouring seeds and positions get unlike generator states
+
+
+def finite(logits: Tensor) -> list[bool]:
+    """For each row of logits [n, vocabulary]: whether it can be sampled from."""
+    # -inf marks ids that are no text; NaN and +inf are faults.
+    good = (logits.amax(-1).isfinite()) & ~logits.isnan().any(-1)
+    return list(good.tolist())
+
 
 class Sampler:
-    """Holds one request's generator and the ids it has generated."""
+    """One request's parameters and the ids it has generated."""
 
-    def __init__(self, params: SamplingParams) -> None:
-        self._params = params
+    def __init__(self, params: SamplingParams, end_id: int) -> None:
+        self._params, self._end = params, end_id
+        self._seed = secrets.randbits(63) if params.seed is None else params.seed
         self._generator = torch.Generator()
-        if params.seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(params.seed)
-        self._seen: set[int] = set()
+        self.ids: list[int] = []
+        self.logprobs: list[float] = []
 
-    def choose(self, logits: Tensor) -> int:
-        """The next id from logits [vocabulary] (fp32, any device).
+    @property
+    def plain(self) -> bool:
+        """Whether the next token is simply the best one, which a whole batch finds at once."""
+        p = self._params
+        early = len(self.ids) < p.min_new_tokens
+        return p.temperature == 0 and p.repetition_penalty == 1.0 and not p.logprobs and not early
 
-        Raises:
-            DeviceError: the logits are not numbers; this request fails, others go on.
-        """
-        logits = logits.cpu()
-        if torch.isnan(logits).any() or not torch.isfinite(logits).any():
-            raise DeviceError(
-                "The model's output is not a number (NaN): an overflow, or damaged weights. "
-                "Try --dtype fp32 or bf16, or load the weights again.",
-                code="not_finite",
-            )
-        self._penalise(logits)
-        token = self._greedy(logits) if self._params.temperature == 0 else self._draw(logits)
-        self._seen.add(token)
+    def take(self, token: int) -> int:
+        """Count a token that was chosen."""
+        self.ids.append(token)
         return token
 
+    def choose(self, logits: Tensor) -> int:
+        """The next id from logits [vocabulary] (fp32, any device); they are changed."""
+        p, logits = self._params, logits.float().cpu()
+        if p.logprobs:
+            plain = logits.log_softmax(-1)
+        self._penalise(logits)
+        if len(self.ids) < p.min_new_tokens:
+            logits[self._end] = -torch.inf
+        token = int(logits.argmax()) if p.temperature == 0 else self._draw(logits)
+        if p.logprobs:
+            self.logprobs.append(float(plain[token]))
+        return self.take(token)
+
     def _penalise(self, logits: Tensor) -> None:
-        """CTRL's repetition penalty (arXiv:1909.05858) over generated ids only, as in LAVIS."""
+        """CTRL's repetition penalty (arXiv:1909.05858) over generated ids and LAVIS's start, only."""
         penalty = self._params.repetition_penalty
-        if penalty != 1.0 and self._seen:
-            ids = torch.tensor(sorted(self._seen))
+        if penalty != 1.0:
+            ids = torch.tensor(sorted({LAVIS_START, *self.ids}))
             values = logits[ids]
             logits[ids] = torch.where(values > 0, values / penalty, values * penalty)
-
-    @staticmethod
-    def _greedy(logits: Tensor) -> int:
-        return int(logits.argmax())
 
     def _draw(self, logits: Tensor) -> int:
         p = self._params
@@ -64,4 +78,19 @@ class Sampler:
             before = logits.softmax(-1).cumsum(-1) - logits.softmax(-1)
             keep = before < p.top_p
             logits, ids = logits[keep], ids[keep]
-        return int(ids[torch.multinomial(logits.softmax(-1), 1, generator=self._generator)])
+        noise = torch.empty_like(logits).exponential_(generator=self._noise())
+        return int(ids[(logits.softmax(-1) / noise).argmax()])
+
+    def _noise(self) -> torch.Generator:
+        """Keyed by seed and position: whoever shares the batch, the answer is the same."""
+        mixed = (self._seed + 1) * _MIX + len(self.ids) * 0xD1B54A32D192ED03
+        return self._generator.manual_seed(mixed % 2**63)
+
+
+def not_finite() -> DeviceError:
+    """The error of a request whose logits are no numbers."""
+    return DeviceError(
+        "The model's output is not a number (NaN): an overflow, or damaged weights. "
+        "Try --dtype fp32 or bf16, or load the weights again.",
+        code="not_finite",
+    )

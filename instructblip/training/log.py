@@ -38,7 +38,9 @@ class Log:
 
     def _write(self) -> None:
         shown = " ".join(f"{k} {v:.3f}" for k, v in self.means.items())
-        print(f"{self._stage} {self._seconds:5.0f} s {self._samples:8d} samples  {shown}", flush=True)
+        print(
+            f"{self._stage} {self._seconds:5.0f} s {self._samples:8d} samples  {shown}", flush=True
+        )
         line = {
             "stage": self._stage, "seconds": round(self._seconds, 1),
             "samples": self._before + self._samples,

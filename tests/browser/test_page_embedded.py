@@ -51,7 +51,9 @@ def test_three_turns_with_right_answers(tabs: Callable[..., Talk], server: Serve
 
 def test_new_scene_and_the_model_line(tabs: Callable[..., Talk]) -> None:
     talk = tabs().open("?chat=new")
-    assert "cpu" in talk.page.inner_text(".top .model")
+    line = talk.page.inner_text(".top .model")
+    assert "cpu" in line
+    assert "licence of the weights: Apache-2.0" in line
     talk.page.click("#scene")
     talk.page.wait_for_selector(".offers .chip")
     asked = talk.page.locator(".offers .chip").first.inner_text()

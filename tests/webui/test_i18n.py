@@ -38,7 +38,10 @@ KEYS = sorted(messages("en"))
 STARTUP = {
     "address", "port_taken", "bad_setting", "key_damaged", "store_damaged", "store_newer",
     "store_unwritable", "share_failed", "checkpoint_kind", "checkpoint_tensors", "properties",
-    "tokenizer",
+    "tokenizer", "checkpoint_ambiguous", "checkpoint_file", "checkpoint_misfit", "device_unknown",
+    "dtype_unknown",
+    # Said by the command line alone.
+    "folder_empty", "list_empty", "no_prompt", "out_refused", "two_ways", "write_failed",
 }  # fmt: skip
 _HAN = re.compile("[\u4e00-\u9fff]")
 

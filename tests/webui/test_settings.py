@@ -47,7 +47,8 @@ def test_the_later_source_wins(tmp_path: Path) -> None:
 
 def test_every_setting_has_a_flag_a_variable_and_a_line_in_the_file(tmp_path: Path) -> None:
     values = {
-        "model": "m", "device": "cuda:1", "dtype": "bf16", "host": "0.0.0.0", "port": "8080",
+        "model": "m", "vicuna": "v", "bert": "b", "eva": "e.pth", "instruct_blip": "i.pth",
+        "device": "cuda:1", "dtype": "bf16", "host": "0.0.0.0", "port": "8080",
         "data": "d", "auth": "ann:a,bob:b:b", "shared_logins": "ann", "origins": "https://a.example/",
         "root_path": "/ui", "share": "true", "share_server": "frp.example:7000",
         "tunnel_command": "run {port}", "grace": "2.5", "max_waiting": "3", "per_owner": "4",

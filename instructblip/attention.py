@@ -1,0 +1,136 @@
+"""LLaMA's attention over slots: transformers' module, with keys and values kept in an arena.
+
+*Ragged*: tokens of all sequences lie end to end, and each attends to its own row over its own
+length. *Static*: one token for each of the first rows over a bucket of positions, with one bool
+mask; shapes and addresses are fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.models.llama.modeling_llama import LlamaAttention, apply_rotary_pos_emb
+
+
+class Attending(Protocol):
+    """Keeps keys and values and attends (see :mod:`instructblip.engine.steps`)."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[B, heads, n, d] each → [B, n, heads·d]."""
+
+
+class KeysAndValues(Protocol):
+    """What an arena offers (:class:`instructblip.engine.kv_cache.Arena`)."""
+
+    length: int
+    lengths: Tensor  # [rows]
+    keys: list[Tensor]  # per layer [rows, heads, length + 1, d]
+    values: list[Tensor]
+
+
+class Span(NamedTuple):
+    """Positions ``start``…``end`` of a row."""
+
+    row: int
+    start: int
+    end: int
+
+
+class RaggedAttention:
+    """Writes keys and values of a flat batch into the arena and attends row by row."""
+
+    def __init__(self, arena: KeysAndValues, spans: Sequence[Span]) -> None:
+        self._arena = arena
+        self._spans: list[tuple[Span, int, Tensor | None]] = []
+        at = 0
+        for span in spans:
+            size, mask = span.end - span.start, None
+            if size > 1:
+                ones = torch.ones(size, span.end, dtype=torch.bool, device=arena.lengths.device)
+                mask = ones.tril(diagonal=span.start)
+            self._spans.append((span, at, mask))
+            at += size
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[1, heads, T, d] each → [1, T, heads·d]."""
+        keys, values = self._arena.keys[layer], self._arena.values[layer]
+        parts = []
+        for (row, start, end), at, mask in self._spans:
+            here = slice(at, at + end - start)
+            keys[row, :, start:end] = key[0, :, here]
+            values[row, :, start:end] = value[0, :, here]
+            seen, said = keys[row : row + 1, :, :end], values[row : row + 1, :, :end]
+            parts.append(_attention(query[:, :, here], seen, said, mask))
+        return torch.cat(parts, 2).transpose(1, 2).flatten(2)
+
+
+class StaticAttention:
+    """One new token for rows 0…rows of the arena; rows that are not ``active`` change nothing."""
+
+    def __init__(self, arena: KeysAndValues, length: int, active: Tensor) -> None:
+        rows, (heads, _, width) = active.shape[0], arena.keys[0].shape[1:]
+        self._arena, self._rows, self._length = arena, rows, length
+        lengths = arena.lengths[:rows]
+        at = torch.where(active, lengths, arena.length)
+        self._at = at[:, None, None, None].expand(rows, heads, 1, width)
+        seen = torch.arange(length, device=lengths.device) <= lengths[:, None]
+        self._mask = seen[:, None, None]
+        self.positions = lengths[:, None]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[rows, heads, 1, d] each → [rows, 1, heads·d]."""
+        keys = self._arena.keys[layer][: self._rows]
+        values = self._arena.values[layer][: self._rows]
+        keys.scatter_(2, self._at, key)
+        values.scatter_(2, self._at, value)
+        seen, said = keys[:, :, : self._length], values[:, :, : self._length]
+        return _attention(query, seen, said, self._mask).transpose(1, 2).flatten(2)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    grouped = query.shape[1] != key.shape[1]
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
+
+
+class SlotAttention(LlamaAttention):
+    """The same weights; with ``slots`` the new keys and values go there, else as transformers."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        slots: Attending | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """[B, n, width] → [B, n, width], no weights."""
+        if slots is None:
+            plain: tuple[Tensor, Tensor | None] = super().forward(
+                hidden_states, position_embeddings, attention_mask, past_key_values, **kwargs
+            )
+            return plain
+        query, key, value = self.project(hidden_states)
+        assert position_embeddings is not None
+        query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
+        return self.o_proj(slots.attend(self.layer_idx, query, key, value)), None
+
+    def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, n, width] → queries, keys and values [B, heads, n, d]."""
+        shape = (*hidden.shape[:-1], -1, self.head_dim)
+        query, key, value = (
+            linear(hidden).view(shape).transpose(1, 2)
+            for linear in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        return query, key, value
+
+
+def use_slots(language_model: nn.Module) -> None:
+    """Give every layer of a LLaMA :class:`SlotAttention`; weights and their names stay."""
+    for layer in language_model.model.layers:  # type: ignore[union-attr]
+        if type(layer.self_attn) is LlamaAttention:
+            layer.self_attn.__class__ = SlotAttention

@@ -1,0 +1,222 @@
+"""LAVIS's files → configuration and entries.
+
+Sizes come from the tensors and the two config.json files. What these cannot tell comes from a
+config.json beside them, else it is the published model's. LAVIS loads with ``strict=False`` and
+never says what is missing; here every tensor is accounted for.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from instructblip.checkpoints.assemble import Entry
+from instructblip.checkpoints.files import Stored, index, shard_files
+from instructblip.checkpoints.fit import (
+    check_blip,
+    check_llm_folder,
+    check_not_delta,
+    check_vocabulary,
+    check_widths,
+)
+from instructblip.checkpoints.lavis_names import (
+    BLOCK,
+    EVA_PREFIX,
+    LLM_PREFIX,
+    language_entries,
+    qformer_entries,
+    unexpected,
+    vision_entries,
+)
+from instructblip.checkpoints.layout import LavisFiles, read_json
+from instructblip.checkpoints.tokenizer import Tokenizer
+from instructblip.errors import CheckpointError
+
+# LAVIS's create_eva_vit_g uses 39 of the file's 40 blocks, with heads of 1408 / 16 = 88.
+DEPTH, HEAD_DIM = 39, 88
+VIT_EPS, LN_VISION_EPS = 1e-6, 1e-5
+MAX_TEXT = 128
+END_ID = 2  # </s> of LLaMA's vocabulary; LAVIS makes it bos, eos and unk
+_EMBEDDINGS = "model.embed_tokens.weight"
+_LAYER = re.compile(r"Qformer\.bert\.encoder\.layer\.(\d+)\.")
+_CROSS = re.compile(r"Qformer\.bert\.encoder\.layer\.(\d+)\.crossattention\.self\.key\.weight")
+
+
+@dataclass(frozen=True, slots=True)
+class LavisModel:
+    """What LAVIS's files hold: configuration, entries, and names that have no place."""
+
+    config: Any
+    entries: tuple[Entry, ...]
+    unexpected: tuple[str, ...]
+    max_text: int
+    ln_vision_eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The three parts' tensors by LAVIS's names, and where each lies."""
+
+    eva: Mapping[str, Stored]
+    blip: Mapping[str, Stored]
+    llm: Mapping[str, Stored]
+    files: LavisFiles
+
+    def shape(self, part: str, name: str) -> tuple[int, ...]:
+        found: Mapping[str, Stored] = getattr(self, part)
+        if name in found:
+            return found[name].shape
+        where = {"eva": self.files.eva or self.files.blip, "blip": self.files.blip}.get(
+            part, self.files.vicuna
+        )
+        raise CheckpointError(
+            f"{where} has no tensor {name}. It is another model's file, or not all of it: fetch it "
+            "again.",
+            code="checkpoint_tensors",
+            name=str(where),
+        )
+
+
+def read_lavis(files: LavisFiles) -> LavisModel:
+    """Read names and shapes of all files; no weights yet.
+
+    Raises:
+        CheckpointError: a file is unreadable, of another model, or does not fit the others.
+    """
+    sizes = read_json(files.sizes) if files.sizes else {}
+    llm_config = check_llm_folder(files)
+    blip = index([files.blip])
+    check_blip(files, blip)
+    llm = index(shard_files(files.vicuna)) | _prefixed(blip, LLM_PREFIX)
+    parts = _Parts(_prefixed(blip, EVA_PREFIX) or _eva(files), blip, llm, files)
+    parts.shape("llm", _EMBEDDINGS)
+    words = Tokenizer(files.vicuna / "tokenizer.model").size
+    check_vocabulary(files, llm[_EMBEDDINGS], words)
+    check_not_delta(files, llm.get("model.norm.weight"))
+    check_widths(files, parts.eva, blip, llm[_EMBEDDINGS])
+    config = _config(parts, sizes, llm_config, words)
+    entries = [
+        *vision_entries(parts.eva, config.vision_config),
+        *qformer_entries(blip),
+        *language_entries(llm, config.text_config.vocab_size),
+    ]
+    return LavisModel(
+        config,
+        tuple(sorted(entries, key=lambda entry: str(entry.file))),
+        unexpected(blip, parts.eva),
+        int(sizes.get("max_txt_len", MAX_TEXT)),
+        float(sizes.get("ln_vision_eps", LN_VISION_EPS)),
+    )
+
+
+def _eva(files: LavisFiles) -> dict[str, Stored]:
+    if files.eva is None:
+        raise CheckpointError(files.eva_absent, code="checkpoint_absent", name="eva_vit_g.pth")
+    found = index([files.eva])
+    return _prefixed(found, EVA_PREFIX) or found
+
+
+def _prefixed(found: Mapping[str, Stored], prefix: str) -> dict[str, Stored]:
+    return {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+
+
+def _config(parts: _Parts, sizes: Mapping[str, Any], llm: Mapping[str, Any], words: int) -> Any:
+    from transformers import InstructBlipConfig
+
+    vision = _vision_config(parts, sizes)
+    config = InstructBlipConfig(
+        vision_config=vision,
+        qformer_config=_qformer_config(parts, sizes, vision["hidden_size"]),
+        text_config=_text_config(llm, words),
+        num_query_tokens=parts.shape("blip", "query_tokens")[1],
+        image_token_index=words + 1,
+        tie_word_embeddings=False,
+    )
+    config.architectures = ["InstructBlipForConditionalGeneration"]
+    return config
+
+
+def _vision_config(parts: _Parts, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    vit = sizes.get("vit", {})
+    width = parts.shape("eva", "cls_token")[-1]
+    patch = parts.shape("eva", "patch_embed.proj.weight")[-1]
+    side = math.isqrt(parts.shape("eva", "pos_embed")[1] - 1)
+    blocks = [int(m[1]) + 1 for name in parts.eva if (m := BLOCK.match(name))]
+    return {
+        "hidden_size": width,
+        "intermediate_size": parts.shape("eva", "blocks.0.mlp.fc1.weight")[0],
+        "num_hidden_layers": int(vit.get("depth", min(DEPTH, max(blocks)))),
+        "num_attention_heads": int(vit.get("num_heads", max(1, width // HEAD_DIM))),
+        "image_size": int(sizes.get("image_size", side * patch)),
+        "patch_size": patch,
+        "hidden_act": "gelu",
+        "layer_norm_eps": float(vit.get("layer_norm_eps", VIT_EPS)),
+        "qkv_bias": "blocks.0.attn.q_bias" in parts.eva,
+    }
+
+
+def _qformer_config(parts: _Parts, sizes: Mapping[str, Any], width: int) -> dict[str, Any]:
+    bert = read_json(parts.files.bert / "config.json")
+    layers = {int(m[1]) for name in parts.blip if (m := _LAYER.match(name))}
+    crossed = sorted(int(m[1]) for name in parts.blip if (m := _CROSS.match(name)))
+    words = parts.shape("blip", "Qformer.bert.embeddings.word_embeddings.weight")
+    places = parts.shape("blip", "Qformer.bert.embeddings.position_embeddings.weight")
+    inner = parts.shape("blip", "Qformer.bert.encoder.layer.0.intermediate_query.dense.weight")
+    every = crossed[1] - crossed[0] if len(crossed) > 1 else len(layers)
+    return {
+        "vocab_size": words[0],
+        "hidden_size": words[1],
+        "num_hidden_layers": len(layers),
+        "num_attention_heads": int(bert.get("num_attention_heads", 12)),
+        "intermediate_size": inner[0],
+        "hidden_act": bert.get("hidden_act", "gelu"),
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "max_position_embeddings": places[0],
+        "layer_norm_eps": float(bert.get("layer_norm_eps", 1e-12)),
+        "pad_token_id": int(bert.get("pad_token_id", 0)),
+        "cross_attention_frequency": int(sizes.get("cross_attention_freq", every)),
+        "encoder_hidden_size": width,
+    }
+
+
+def _text_config(llm: Mapping[str, Any], words: int) -> dict[str, Any]:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(**llm).to_dict() | {
+        "vocab_size": words + 2,  # [PAD], which LAVIS adds, and <image>, which transformers adds
+        "pad_token_id": words,
+        "bos_token_id": END_ID,
+        "eos_token_id": END_ID,
+        "tie_word_embeddings": False,
+    }
+
+
+def bert_tokenizer(folder: Path, rows: int) -> Any:
+    """bert-base-uncased's tokenizer with [DEC], which LAVIS adds (blip2.py, init_tokenizer).
+
+    Raises:
+        CheckpointError: no tokenizer, or not the one of a Q-Former with ``rows`` words.
+    """
+    from transformers import BertTokenizer
+
+    try:
+        tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder} holds no BERT tokenizer ({error}). Fetch bert-base-uncased again.",
+            name=str(folder),
+        ) from error
+    tokenizer.add_special_tokens({"bos_token": "[DEC]"})
+    if len(tokenizer) != rows:
+        raise CheckpointError(
+            f"{folder} has {len(tokenizer)} words with [DEC], the Q-Former {rows}. Give the "
+            "vocabulary of bert-base-uncased (30522 words for the published weights).",
+            code="checkpoint_misfit",
+            name=str(folder),
+        )
+    return tokenizer

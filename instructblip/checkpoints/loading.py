@@ -1,0 +1,95 @@
+"""Load a checkpoint: what lies there, whether it fits, whether there is room, then the weights."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from instructblip.checkpoints.assemble import assemble, memory_needs
+from instructblip.checkpoints.layout import named_places
+from instructblip.checkpoints.room import free_memory, gigabytes, need_memory
+from instructblip.checkpoints.source import Source, open_source
+from instructblip.checkpoints.tokenizer import Tokenizer
+from instructblip.devices import Precision, choose_device, choose_dtype, set_threads
+from instructblip.devices import free_memory as free_device_memory
+from instructblip.errors import OutOfMemory
+from instructblip.model import InstructBlip
+
+log = logging.getLogger(__name__)
+
+
+def import_model_code() -> None:
+    """Import the model's code, which takes longer than reading a small model's weights."""
+    from transformers import AutoTokenizer, InstructBlipForConditionalGeneration  # noqa: F401
+
+
+def load(
+    model: str | Path = "embedded",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    vicuna: str | Path | None = None,
+    bert: str | Path | None = None,
+    eva: str | Path | None = None,
+    instruct_blip: str | Path | None = None,
+) -> InstructBlip:
+    """Load a model: ``embedded``, a folder in transformers' or LAVIS's layout, or a hub name.
+
+    Args:
+        model: ``embedded``, a folder, or a hub name (from the local cache, else fetched).
+        device: auto, npu, cuda, mps or cpu, with an index if wished (``cuda:1``).
+        dtype: auto, fp32, bf16 or fp16 (or torch's names), of the ViT and the language model; the
+            Q-Former and the projection are in fp32, as in LAVIS.
+        vicuna: the language model's folder, where LAVIS's layout leaves it open.
+        bert: the folder of bert-base-uncased.
+        eva: eva_vit_g.pth.
+        instruct_blip: instruct_blip_vicuna7b_trimmed.pth, or a whole or fine-tuned checkpoint.
+
+    Raises:
+        CheckpointError: the folder or its weights do not fit; the message names what and why.
+        DeviceError: the wished device is not here, or has too little memory.
+    """
+    source = open_source(model, named_places(vicuna, bert, eva, instruct_blip))
+    place = choose_device(device)
+    precision = Precision(choose_dtype(dtype, place, source.parameters))
+    # The tokenizers are small and may be wrong, so they come before the weights.
+    tokenizer, qformer_tokenizer = Tokenizer(source.tokenizer), source.qformer_tokenizer()
+    if slow := need_room(source, precision, place):
+        log.warning(slow)
+    weights = assemble(source.config, source.entries, precision, place)
+    set_threads(place, source.parameters)
+    if source.properties.ln_vision_eps is not None:
+        weights.vision_model.post_layernorm.eps = source.properties.ln_vision_eps
+    return InstructBlip(weights, tokenizer, qformer_tokenizer, source.properties)
+
+
+def need_room(source: Source, precision: Precision, device: torch.device) -> str:
+    """Compare the memory that the weights want with what is free.
+
+    On a CPU, weights that are stored in the wished dtype stay in the mapped files; where these do
+    not fit into memory either, each answer reads them from the disk, which the returned sentence
+    says; it is empty where all is well.
+
+    Raises:
+        CheckpointError: this machine has less memory.
+        OutOfMemory: the device has less memory.
+    """
+    whole, made = memory_needs(source.entries, precision)
+    name = str(precision.main).removeprefix("torch.")
+    free = free_device_memory(device)
+    if free is not None and whole > free:
+        raise OutOfMemory(
+            f"The weights of {source.where} take {gigabytes(whole)} in {name}, {device} has "
+            f"{gigabytes(free)} free. Stop other programs there, or use --dtype fp16 or another "
+            "--device.",
+        )
+    if device.type == "cpu":
+        need_memory(made, f"Loading {source.where} in {name}")
+        if whole > free_memory():
+            return (
+                f"The weights take {gigabytes(whole)}, {gigabytes(free_memory())} of memory are "
+                "free: every answer will read them from the disk."
+            )
+    return ""

@@ -1,0 +1,180 @@
+"""What a folder holds, whichever its layout: configuration, entries, tokenizers, properties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from instructblip.checkpoints.assemble import IGNORED, Entry, check_entries, copied
+from instructblip.checkpoints.files import index, shard_files
+from instructblip.checkpoints.hub import hub_folder, is_hub_name
+from instructblip.checkpoints.lavis import bert_tokenizer, read_lavis
+from instructblip.checkpoints.layout import (
+    ARCHITECTURE,
+    LavisFiles,
+    Places,
+    find_lavis,
+    is_lavis,
+    is_transformers,
+    read_json,
+)
+from instructblip.errors import CheckpointError
+from instructblip.properties import FILE_NAME, Properties, official_properties, read_properties
+
+EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A checkpoint before its weights are read.
+
+    ``where`` is the folder, ``parts`` the files by what they are for; ``tokenizer`` is the
+    SentencePiece file; ``qformer_tokenizer`` makes the BERT tokenizer.
+    """
+
+    where: Path
+    layout: str
+    parts: dict[str, Path]
+    config: Any
+    entries: tuple[Entry, ...]
+    properties: Properties
+    tokenizer: Path
+    qformer_tokenizer: Callable[[], Any]
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters the model has."""
+        return sum(prod(entry.shape) for entry in self.entries)
+
+
+def open_source(model: str | Path, places: Places = Places()) -> Source:  # noqa: B008
+    """What a model's name or folder holds, checked by names and shapes; no weights are read.
+
+    Args:
+        model: ``embedded``, a folder, LAVIS's trimmed file in its folder, or a hub name.
+        places: parts of LAVIS's layout that lie elsewhere.
+
+    Raises:
+        CheckpointError: no layout of ours, or its files do not fit each other.
+    """
+    folder, places = _folder(model, places)
+    if places == Places() and is_transformers(folder):
+        return _open_transformers(folder)
+    if is_lavis(folder, places):
+        return _open_lavis(folder, find_lavis(folder, places))
+    raise CheckpointError(
+        f"{folder} has no config.json and none of LAVIS's files. Give a folder in transformers' "
+        "layout (as Salesforce/instructblip-vicuna-7b has it), one with LAVIS's files side by side "
+        "(vicuna*/, bert*/, eva_vit*.pth, instruct_blip*.pth), or 'embedded'.",
+        code="checkpoint_absent",
+        name=str(folder),
+    )
+
+
+def _folder(model: str | Path, places: Places) -> tuple[Path, Places]:
+    if str(model) == "embedded":
+        return EMBEDDED, places
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path, places
+    if path.is_file():  # the trimmed file itself: the rest lies beside it
+        given = Places(places.vicuna, places.bert, places.eva, places.instruct_blip or path)
+        return path.parent, given
+    if is_hub_name(str(model)):
+        return hub_folder(str(model)), places
+    raise CheckpointError(
+        f"There is no folder {path}. Check the path; a hub name has the form owner/name.",
+        code="checkpoint_absent",
+        name=str(path),
+    )
+
+
+def _open_transformers(folder: Path) -> Source:
+    from transformers import InstructBlipConfig
+
+    raw = _checked_config(folder)
+    config = InstructBlipConfig.from_dict(raw)
+    files = shard_files(folder)
+    entries = tuple(
+        copied(name, stored) for name, stored in index(files).items() if not name.endswith(IGNORED)
+    )
+    check_entries(config, entries, (), str(folder))
+    return Source(
+        folder, "transformers", {file.name: file for file in files}, config, entries,
+        _properties(folder, config), folder / "tokenizer.model", lambda: _qformer_tokenizer(folder),
+    )  # fmt: skip
+
+
+def _open_lavis(folder: Path, files: LavisFiles) -> Source:
+    model = read_lavis(files)
+    config = model.config
+    check_entries(config, model.entries, model.unexpected, str(folder))
+    properties = official_properties(
+        files.blip.stem.removesuffix("_trimmed"),
+        query_tokens=config.num_query_tokens,
+        image_size=config.vision_config.image_size,
+        context=config.text_config.max_position_embeddings,
+        max_text=model.max_text,
+        ln_vision_eps=model.ln_vision_eps,
+    )
+    parts = {"language model": files.vicuna, "vocabulary of the Q-Former": files.bert,
+             "ViT": files.eva or files.blip, "Q-Former": files.blip}  # fmt: skip
+    return Source(
+        folder, "LAVIS", parts, config, model.entries, properties,
+        files.vicuna / "tokenizer.model",
+        lambda: bert_tokenizer(files.bert, config.qformer_config.vocab_size),
+    )  # fmt: skip
+
+
+def _checked_config(folder: Path) -> dict[str, Any]:
+    config = read_json(folder / "config.json")
+    found = (config.get("architectures") or [config.get("model_type", "nothing")])[0]
+    llm = (config.get("text_config") or {}).get("model_type")
+    if found == ARCHITECTURE and llm == "llama":
+        return config
+    if config.get("model_type") == "llama":
+        raise CheckpointError(
+            f"{folder} is a language model by itself. Give the folder in which it lies beside "
+            "bert*/, eva_vit*.pth and instruct_blip*.pth.",
+            code="checkpoint_kind",
+            name=str(folder),
+        )
+    raise CheckpointError(
+        f"{folder} holds {found} with the language model {llm!r}. Supported: {ARCHITECTURE} "
+        "with a LLaMA (Vicuna) language model; FLAN-T5 and BLIP-2 are not.",
+        code="checkpoint_kind",
+        name=str(folder),
+    )
+
+
+def _properties(folder: Path, config: Any) -> Properties:
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return official_properties(
+            folder.name,
+            query_tokens=config.num_query_tokens,
+            image_size=config.vision_config.image_size,
+            context=config.text_config.max_position_embeddings,
+        )
+    properties = read_properties(path)
+    if properties.query_tokens != config.num_query_tokens:
+        raise CheckpointError(
+            f"{path} says {properties.query_tokens} query tokens, the weights have "
+            f"{config.num_query_tokens}. Restore the file that belongs to the weights.",
+        )
+    return properties
+
+
+def _qformer_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    inner = folder / "qformer_tokenizer"
+    try:
+        return AutoTokenizer.from_pretrained(inner, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{inner} holds no BERT tokenizer ({error}). Fetch the folder again.", name=str(inner)
+        ) from error

@@ -1,0 +1,260 @@
+"""Who encodes, who prefills, who decodes, who waits: continuous batching in rounds.
+
+A round does at most two units of work: one ViT encode or Q-Former call for the first request that
+needs one, then one forward for everybody that decodes with one prefill chunk of the first request
+that prefills. Stop flags and deadlines are read after each unit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from instructblip.conversation import ImageSegment
+from instructblip.devices import as_device_error, release_memory
+from instructblip.engine.answer import Answer
+from instructblip.engine.base import FinishReason, Phase
+from instructblip.engine.kv_cache import Arena
+from instructblip.engine.pictures import Pictures
+from instructblip.engine.sampling import finite, not_finite
+from instructblip.engine.steps import Piece, Stepper
+from instructblip.errors import InstructBlipError, OutOfMemory
+from instructblip.model import InstructBlip
+
+log = logging.getLogger(__name__)
+
+# A prefill chunk adapts to last about this long (seconds), so that nobody waits long for a token.
+CHUNK_SECONDS = 0.3
+CHUNK_TOKENS = (16, 512)
+SMOOTH = 0.8  # of the running mean that estimates are made from
+
+
+class Interrupted(Exception):
+    """A beam search was stopped between two units of work."""
+
+
+class Scheduler:
+    """Owns the arena and the running requests; one thread calls :meth:`round`."""
+
+    def __init__(
+        self, model: InstructBlip, arena: Arena, stepper: Stepper, pictures: Pictures, batch: int
+    ) -> None:
+        self.waiting: deque[Answer] = deque()
+        self.running: list[Answer] = []
+        self.counts: Counter[str] = Counter()
+        self.batch = min(batch, len(arena.slots))
+        self._model, self._arena = model, arena
+        self._stepper, self._pictures = stepper, pictures
+        self._chunk = CHUNK_TOKENS[0] * 4
+        self._seconds = 0.0  # running mean of a request's time from start to end
+        self._started: dict[Answer, float] = {}
+
+    def round(self) -> None:
+        """End, admit, encode, step."""
+        self.end_interrupted()
+        self._admit()
+        self._encode()
+        self.end_interrupted()
+        self._search()
+        self._step()
+
+    def end_interrupted(self) -> None:
+        """Requests that were stopped, or are too late, leave at once, waiting or running."""
+        for answer in [a for a in (*self.waiting, *self.running) if a.interrupted()]:
+            self.end(answer, answer.interrupted() or FinishReason.CANCELLED)
+
+    def end(self, answer: Answer, reason: FinishReason, error: Exception | None = None) -> None:
+        """Take a request out and send its last Delta."""
+        self.counts["failed" if error else str(reason)] += 1
+        if answer in self.running:
+            self.running.remove(answer)
+            spent = time.monotonic() - self._started.pop(answer)
+            self._seconds = (
+                SMOOTH * self._seconds + (1 - SMOOTH) * spent if self._seconds else spent
+            )
+        elif answer in self.waiting:
+            self.waiting.remove(answer)
+        if answer.slot is not None:
+            answer.slot.busy = False
+        answer.end(reason, error)
+        self.tell_places()
+
+    def tell_places(self) -> None:
+        """Tell each waiting request its place; 1 is served next."""
+        for place, answer in enumerate(self.waiting, start=1):
+            if answer.place != place:
+                answer.place = place
+                answer.estimate = self._seconds * place / max(self.batch, 1)
+                answer.put()
+
+    def _admit(self) -> None:
+        """First come, first served, while there are slots."""
+        while self.waiting and len(self.running) < self.batch:
+            first = self.waiting[0]
+            if first.beams and any(a.beams for a in self.running):
+                return  # one beam search at a time: each has caches of its own
+            taken = (None, 0) if first.beams else self._arena.take(first.keys)
+            if taken is None:
+                return
+            answer = self.waiting.popleft()
+            self.running.append(answer)
+            self._started[answer] = time.monotonic()
+            answer.start(*taken)
+            self.tell_places()
+
+    def _encode(self) -> None:
+        answer = next((a for a in self.running if a.phase is Phase.ENCODING), None)
+        if answer is not None:
+            self._guard([answer], lambda: answer.encode(self._image_tokens))
+
+    def _image_tokens(self, segment: ImageSegment) -> Tensor | None:
+        found, unit = self._pictures.tokens(self._model, segment)
+        if unit:
+            self.counts[f"unit.{unit}"] += 1
+        return found
+
+    def _search(self) -> None:
+        """Run a beam search to its end; everybody else has a round after each of its units."""
+        ready = [a for a in self.running if a.beams and a.phase is Phase.PREFILL]
+        if not ready:
+            return
+        (answer,) = ready
+
+        def unit() -> None:
+            self.counts["unit.beams"] += 1
+            self.round()
+            if answer not in self.running:
+                raise Interrupted
+
+        def work() -> None:
+            self.end(answer, answer.search(unit))
+
+        with contextlib.suppress(Interrupted):
+            self._guard([answer], work)
+
+    def _step(self) -> None:
+        stepping = [a for a in self.running if not a.beams]
+        decoding = [a for a in stepping if a.phase is Phase.DECODE]
+        prefilling = [a for a in stepping if a.phase is Phase.PREFILL][:1]
+        if decoding or prefilling:
+            self._forward(decoding + prefilling)
+
+    def _forward(self, answers: Sequence[Answer]) -> None:
+        def work() -> None:
+            pieces = [self._piece(answer) for answer in answers]
+            began = time.monotonic()
+            logits = self._stepper.run(pieces)
+            self._count(answers, pieces, time.monotonic() - began)
+            self._take_in(answers, pieces, logits)
+
+        self._guard(answers, work)
+
+    def _piece(self, answer: Answer) -> Piece:
+        assert answer.slot is not None
+        if answer.phase is Phase.DECODE:
+            return Piece(answer.slot, token=answer.last)
+        return Piece(answer.slot, answer.chunk(self._chunk))
+
+    def _count(self, answers: Sequence[Answer], pieces: Sequence[Piece], seconds: float) -> None:
+        if any(p.embeds is None for p in pieces):
+            self.counts["unit.decode"] += 1
+        for piece in pieces:
+            if piece.embeds is not None:
+                self.counts["unit.prefill"] += 1
+                low, high = CHUNK_TOKENS
+                wanted = piece.size * CHUNK_SECONDS / max(seconds, 1e-6)
+                self._chunk = int(min(max(wanted, low), high))
+
+    def _take_in(self, answers: Sequence[Answer], pieces: Sequence[Piece], logits: Tensor) -> None:
+        """Count what was written, choose tokens, end who is done."""
+        good = finite(logits)
+        best = logits.argmax(-1).tolist()
+        for n, (answer, piece) in enumerate(zip(answers, pieces, strict=True)):
+            at = len(piece.slot.keys)
+            written = (piece.token,) if piece.embeds is None else answer.keys[at : at + piece.size]
+            self._arena.extend(piece.slot, written)
+            if not good[n]:
+                self._arena.wipe(piece.slot)
+                self.end(answer, FinishReason.ERROR, not_finite())
+            elif answer.prefilled:
+                reason = answer.advance(logits[n], best[n] if answer.plain else None)
+                if reason is not None:
+                    self.end(answer, reason)
+
+    def _guard(self, answers: Sequence[Answer], work: Callable[[], None]) -> None:
+        """Run a unit of work; a failure ends only the request that causes it.
+
+        Out of memory: caches go, the batch is split, and each part is tried once more. Any other
+        failure of a batch: each request alone, so that only the faulty one fails.
+        """
+        try:
+            work()
+        except Interrupted:
+            raise
+        except Exception as error:
+            typed = as_device_error(error)
+            short = isinstance(typed, OutOfMemory)
+            if short:
+                self._shrink()
+            if len(answers) > 1:
+                middle = len(answers) // 2 if short else 1
+                parts = (answers[:middle], answers[middle:])
+                for part in parts:
+                    self._forward([a for a in part if a in self.running])
+                return
+            answer = answers[0]
+            if short and not answer.retried:
+                answer.retried = True
+                answer.again()  # it stays in line for the next round
+                return
+            self._fail(answer, typed or error)
+
+    def _shrink(self) -> None:
+        self._pictures.clear_tensors()
+        release_memory(self._model.device)
+        self._chunk = max(self._chunk // 2, CHUNK_TOKENS[0])
+        self.counts["out_of_memory"] += 1
+
+    def _fail(self, answer: Answer, error: Exception) -> None:
+        if not isinstance(error, InstructBlipError):
+            log.exception("request %s failed", answer.request.request_id)
+            error = InstructBlipError(
+                f"The answer failed inside the engine ({type(error).__name__}: {error}). "
+                "Ask again; the server's log has the details.",
+                code="internal",
+            )
+        self.end(answer, FinishReason.ERROR, error)
+
+    def recover(self, error: BaseException) -> None:
+        """After a failure of the scheduler itself: running requests start over from their turns.
+
+        A request that was running at two such failures gets a retryable error.
+        """
+        log.error("the engine's loop failed and starts again", exc_info=error)
+        self.counts["restarts"] += 1
+        for answer in list(self.running):
+            if answer.retried:
+                self.end(answer, FinishReason.ERROR, restarted())
+                continue
+            self.running.remove(answer)
+            self._started.pop(answer, None)
+            if answer.slot is not None:
+                answer.slot.busy = False
+            answer.retried = True
+            answer.restart()
+            self.waiting.appendleft(answer)
+        for slot in self._arena.slots:
+            self._arena.cut(slot, 0)
+        self.tell_places()
+
+
+def restarted() -> InstructBlipError:
+    """The error of a request that the engine could not finish in two tries."""
+    return InstructBlipError(
+        "The engine had to start again while it answered. Ask again.", code="engine_restarted"
+    )

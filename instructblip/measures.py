@@ -1,0 +1,291 @@
+"""The measurements behind ``python -m instructblip bench``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from instructblip.bench import Clock, Table, build
+from instructblip.conversation import ImageSegment, build_prompt
+from instructblip.engine.base import PastTurn, Request, SamplingParams
+from instructblip.engine.kv_cache import Arena, CacheShape, Slot
+from instructblip.engine.local import LocalEngine
+from instructblip.engine.steps import Piece, RaggedStep, StaticStep
+from instructblip.fused import PackedLinear, pack_linears, quantise_linears
+from instructblip.images import open_upright
+from instructblip.model import InstructBlip
+from instructblip.scenes import compose
+
+ONE = SamplingParams(max_new_tokens=1)
+QUESTION, ANSWER = 20, 80  # tokens of a turn
+
+
+def turns(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
+    """Time to the first token at each turn: our engine, and transformers from scratch."""
+    table = Table(
+        "turns", ("layout", "turn", "prompt tokens", "ours ms", "transformers ms", "times sooner"),
+        note=f"first token, questions of {QUESTION} and answers of {ANSWER} tokens",
+    )  # fmt: skip
+    picture = _picture()
+    engine = LocalEngine(model, slots=1, batch=1)
+    try:
+        engine.register_picture("p", picture)
+        for layout in args.layouts:
+            for turn in args.turns:
+                history = _history(model, turn - 1)
+                question = _text(model, QUESTION, 99)
+                request = Request("r", question, "p", history, ONE, layout=layout)
+                if len(build_prompt(request, model.properties, model.vocabulary).segments) == 0:
+                    continue
+                ours, theirs = _first_tokens(model, engine, clock, request, picture, args.repeats)
+                prompt = len(build_prompt(request, model.properties, model.vocabulary))
+                table.rows.append((layout, turn, prompt, ours * 1e3, theirs * 1e3, theirs / ours))
+    finally:
+        engine.close()
+    return table
+
+
+def _first_tokens(
+    model: InstructBlip, engine: LocalEngine, clock: Clock, request: Request, picture: bytes,
+    repeats: int,
+) -> tuple[float, float]:  # fmt: skip
+    """Medians of ours, after the turns before were answered, and of transformers'."""
+    ours, theirs = [], []
+    other = Request("r", "#", "p", request.history, ONE, layout=request.layout)
+    for lap in range(repeats + 1):
+        # What the turns before leave in the slot; then the question that is measured.
+        _answer(engine, other)
+        fresh = f"{lap}{request.question[len(str(lap)) :]}"  # no Q-Former result is known yet
+        mine = Request("r", fresh, "p", request.history, ONE, layout=request.layout)
+        ours.append(clock.time(partial(_answer, engine, mine)))
+        theirs.append(clock.time(partial(from_scratch, model, mine, picture)))
+    return statistics.median(ours[1:]), statistics.median(theirs[1:])
+
+
+def _answer(engine: LocalEngine, request: Request) -> None:
+    last = list(engine.submit(request))[-1]
+    if last.error is not None:
+        raise last.error
+
+
+@torch.inference_mode()
+def from_scratch(model: InstructBlip, request: Request, picture: bytes) -> None:
+    """ViT, Q-Former for each image segment, and transformers' generate over the whole prompt."""
+    features = model.encode_image(open_upright(picture))
+    segments = build_prompt(request, model.properties, model.vocabulary).segments
+    parts = [
+        model.query(features, s.qformer_text) if isinstance(s, ImageSegment) else model.embed(s.ids)
+        for s in segments
+    ]
+    embeds = torch.cat(parts)[None]
+    model.weights.language_model.generate(
+        inputs_embeds=embeds, attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device),
+        max_new_tokens=request.sampling.max_new_tokens, do_sample=False, pad_token_id=0,
+    )  # fmt: skip
+
+
+def batch(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
+    """Tokens a second of sessions of unlike lengths together, and of transformers one at a time."""
+    table = Table("batch", ("sessions", "ours tokens/s", "transformers tokens/s", "times"))
+    static = model.device.type != "cpu"
+    for count in args.batches:
+        lengths = _lengths(count, args.context)
+        arena, slots = _filled(model, lengths)
+        step = (StaticStep if static else RaggedStep)(model, arena)
+        caches = [_their_cache(model, arena, slot) for slot in slots]
+
+        def ours(step: Any = step, slots: Sequence[Slot] = slots) -> None:
+            step.run([Piece(slot, token=7) for slot in slots])
+
+        def theirs(caches: Sequence[DynamicCache] = caches) -> None:
+            for cache in caches:
+                _their_step(model, cache)
+
+        one, two = clock.medians(args.repeats, ours, theirs)
+        table.rows.append((count, count / one, count / two, two / one))
+    table.note = f"decode, contexts of {args.context[0]} to {args.context[1]} tokens"
+    return table
+
+
+def decode(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
+    """Tokens a second at batch 1 with each kind of weights, and the share of the bandwidth."""
+    limit = bandwidth(model, clock, args.repeats)
+    arena, (slot, *_) = _filled(model, [args.context[0]])
+    cache = _their_cache(model, arena, slot)
+    table = Table(
+        "decode", ("weights", "ours tokens/s", "transformers tokens/s", "of the bandwidth", "times"),
+        note=f"batch 1, {args.context[0]} tokens of context; bandwidth read {limit / 1e9:.1f} GB/s",
+    )  # fmt: skip
+    kinds: dict[str, Callable[[Any], int]] = {"as loaded": lambda llm: 0}
+    if model.device.type == "cpu" and model.dtype is not torch.float32:
+        kinds |= {"prepacked": partial(pack_linears, dtype=model.dtype), "4 bits": quantise_linears}
+    for name, change in kinds.items():
+        mine = model if name == "as loaded" else build(args)
+        change(mine.weights.language_model)
+        one, two = clock.medians(
+            args.repeats, partial(_our_step, mine, arena, slot), partial(_their_step, model, cache)
+        )
+        share = _weight_bytes(mine.weights.language_model) / one / limit
+        table.rows.append((name, 1 / one, 1 / two, share, two / one))
+    return table
+
+
+def _our_step(model: InstructBlip, arena: Arena, slot: Slot) -> None:
+    step = RaggedStep if model.device.type == "cpu" else StaticStep
+    step(model, arena).run([Piece(slot, token=7)])
+
+
+def _weight_bytes(root: Any) -> int:
+    """Bytes of weights that one token reads: all but the embedding table."""
+    skip = id(root.get_input_embeddings().weight)
+    tensors = [*root.parameters(), *root.buffers()]
+    tensors += [m.packed for m in root.modules() if isinstance(m, PackedLinear)]
+    return sum(t.numel() * t.element_size() for t in tensors if id(t) != skip)
+
+
+def bandwidth(model: InstructBlip, clock: Clock, repeats: int) -> float:
+    """Bytes a second that this device reads from its memory: the sum of 256 MiB."""
+    big = torch.ones(1 << 26, dtype=torch.float32, device=model.device)
+    (seconds,) = clock.medians(repeats, lambda: big.sum())
+    return big.numel() * 4 / seconds
+
+
+def start(args: argparse.Namespace) -> Table:
+    """Seconds to load and peak memory of a process that does only that."""
+    source = (
+        f"import resource, time, torch; torch.set_num_threads(1); began = time.perf_counter(); "
+        f"import instructblip; model = instructblip.load({args.model!r}, device={args.device!r}, "
+        f"dtype={args.dtype!r}); spent = time.perf_counter() - began; "
+        "anonymous = [int(line.split()[1]) for line in open('/proc/self/status') "
+        "if line.startswith('RssAnon')][0]; "
+        "print(spent, anonymous * 1024, "
+        "sum(p.numel() * p.element_size() for p in model.weights.parameters()))"
+    )
+    idle = "import torch, transformers; from transformers import InstructBlipForConditionalGeneration; print(0, [int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('RssAnon')][0] * 1024, 1)"
+    laps = [_child(source) for _ in range(args.repeats)]
+    base = statistics.median(_child(idle)[1] for _ in range(3))
+    seconds, anonymous, weights = (statistics.median(lap[k] for lap in laps) for k in range(3))
+    table = Table(
+        "start", ("model", "seconds", "weights MB", "anonymous MB above the imports", "share of the weights"),
+    )  # fmt: skip
+    above = max(anonymous - base, 0)
+    table.rows.append((args.model, seconds, weights / 1e6, above / 1e6, above / weights))
+    return table
+
+
+def _child(source: str) -> tuple[float, ...]:
+    out = subprocess.run(
+        [sys.executable, "-c", source], check=True, capture_output=True, text=True
+    ).stdout
+    return tuple(float(word) for word in out.split()[-3:])
+
+
+def soak(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
+    """Eight streams at once for a while; the longest time that a stream saw nothing new."""
+    engine = LocalEngine(model)
+    picture, ended = _picture(), time.monotonic() + args.seconds
+    stalls: list[float] = []
+    tokens = answers = 0
+    try:
+        engine.register_picture("p", picture)
+        from concurrent.futures import ThreadPoolExecutor
+
+        def talk(n: int) -> tuple[float, int, int]:
+            longest, said, done = 0.0, 0, 0
+            rng = random.Random(n)
+            while time.monotonic() < ended:
+                request = Request(
+                    str(n), _text(model, rng.randrange(5, 200), n), "p",
+                    sampling=SamplingParams(max_new_tokens=64),
+                )  # fmt: skip
+                mark = None
+                for delta in engine.submit(request):
+                    if delta.error is not None:
+                        raise delta.error
+                    now = time.monotonic()
+                    if delta.token_ids:
+                        longest = max(longest, now - mark if mark else 0.0)
+                        mark, said = now, said + len(delta.token_ids)
+                done += 1
+            return longest, said, done
+
+        with ThreadPoolExecutor(8) as pool:
+            for longest, said, done in pool.map(talk, range(8)):
+                stalls.append(longest)
+                tokens, answers = tokens + said, answers + done
+    finally:
+        engine.close()
+    table = Table("soak", ("streams", "seconds", "answers", "tokens/s", "longest stall s"))
+    table.rows.append((8, args.seconds, answers, tokens / args.seconds, max(stalls)))
+    return table
+
+
+def _picture() -> bytes:
+    out = io.BytesIO()
+    compose(5, count=3).image.save(out, "PNG")
+    return out.getvalue()
+
+
+def _text(model: InstructBlip, tokens: int, seed: int) -> str:
+    """Words that come to ``tokens`` ids or a few less."""
+    words = random.Random(seed)
+    text = ""
+    while len(model.tokenizer.encode(text)) < tokens:
+        text += words.choice("abcdefghij")
+    return text
+
+
+def _history(model: InstructBlip, count: int) -> tuple[PastTurn, ...]:
+    rng = random.Random(3)
+    made = []
+    for n in range(count):
+        question = _text(model, QUESTION, n)
+        ids = tuple(rng.randrange(3, model.tokenizer.size) for _ in range(ANSWER))
+        made.append(PastTurn(str(n), question, "p", ids, "", question))
+    return tuple(made)
+
+
+def _lengths(count: int, context: Sequence[int]) -> list[int]:
+    low, high = context
+    return [low + (high - low) * n // max(count - 1, 1) for n in range(count)]
+
+
+def _filled(model: InstructBlip, lengths: Sequence[int]) -> tuple[Arena, list[Slot]]:
+    """An arena whose slots hold random keys and values of these lengths."""
+    arena = Arena(
+        CacheShape.of(model.text_config), len(lengths), model.properties.context_length,
+        model.dtype, model.device,
+    )  # fmt: skip
+    for slot, length in zip(arena.slots, lengths, strict=True):
+        for buffer in (*arena.keys, *arena.values):
+            buffer[slot.row, :, :length].normal_()
+        arena.extend(slot, list(range(length)))
+    return arena, arena.slots
+
+
+def _their_cache(model: InstructBlip, arena: Arena, slot: Slot) -> DynamicCache:
+    cache, length = DynamicCache(), len(slot.keys)
+    for layer, (keys, values) in enumerate(zip(arena.keys, arena.values, strict=True)):
+        cache.update(
+            keys[slot.row : slot.row + 1, :, :length].clone(),
+            values[slot.row : slot.row + 1, :, :length].clone(),
+            layer,
+        )
+    return cache
+
+
+@torch.inference_mode()
+def _their_step(model: InstructBlip, cache: DynamicCache) -> None:
+    ids = torch.tensor([[7]], device=model.device)
+    model.weights.language_model(input_ids=ids, past_key_values=cache, use_cache=True)
