@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from instructblip import doctor, evaluate, infer, terminal
+from instructblip import bench, doctor, evaluate, infer, terminal
 from instructblip.checkpoints import convert, delta
 from instructblip.errors import BadRequest, InstructBlipError
 from instructblip.training import command as training
@@ -85,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     figures = commands.add_parser("eval", help="how often the embedded model is right")
     evaluate.add_flags(figures)
     figures.set_defaults(run=evaluate.run)
+    speeds = commands.add_parser("bench", help="what the engine's caches and kernels gain")
+    bench.add_flags(speeds)
+    speeds.set_defaults(run=bench.run)
     lessons = commands.add_parser("train-embedded", help="train the embedded model")
     training.add_flags(lessons)
     lessons.set_defaults(run=training.run)

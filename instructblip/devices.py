@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from instructblip.errors import DeviceError, OutOfMemory
 
@@ -22,6 +24,8 @@ DTYPES = {
 }  # fmt: skip
 # Shares of the free memory for keys and values; the rest is for activations, and other programs.
 KV_SHARE_DEVICE, KV_SHARE_HOST = 0.8, 0.4
+# Device types whose graphs are recorded. The NPU has them too (torch.npu.NPUGraph), untried.
+GRAPHS = ("cuda",)
 _IN_FP32 = ("qformer.", "query_tokens", "language_projection.")
 
 
@@ -111,6 +115,39 @@ def as_device_error(error: BaseException) -> DeviceError | None:
             "or lower max_new_tokens.",
         )
     return None
+
+
+def can_capture(device: torch.device) -> bool:
+    """Whether forwards of fixed shape are recorded once and replayed as a graph here."""
+    return device.type in GRAPHS
+
+
+class Captured:
+    """A forward recorded as a device graph: the host launches once what was many kernels.
+
+    The forward reads its inputs from this object's tensors and must not ask the host anything.
+    """
+
+    def __init__(self, forward: Callable[..., Tensor], inputs: Sequence[Tensor]) -> None:
+        """``inputs``: tensors on the device with which running ``forward`` changes nothing."""
+        module = getattr(torch, inputs[0].device.type)
+        self._inputs = [tensor.clone() for tensor in inputs]
+        aside = module.Stream()
+        aside.wait_stream(module.current_stream())
+        with module.stream(aside):  # libraries set themselves up outside of the recording
+            for _ in range(2):
+                forward(*self._inputs)
+        module.current_stream().wait_stream(aside)
+        self._graph = getattr(module, f"{inputs[0].device.type.upper()}Graph")()
+        with module.graph(self._graph):
+            self._output = forward(*self._inputs)
+
+    def run(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The forward's output; it is overwritten by the next run."""
+        for held, given in zip(self._inputs, inputs, strict=True):
+            held.copy_(given)
+        self._graph.replay()
+        return self._output
 
 
 def release_memory(device: torch.device) -> None:

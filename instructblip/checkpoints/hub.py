@@ -60,7 +60,10 @@ def _fetch(name: str, patterns: list[str]) -> Path:
         return _snapshot(name, allow_patterns=patterns)
     except Exception as error:  # the hub's client raises a dozen kinds, its transport more
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise _absent(name, f"could not be fetched ({reason})", "Check the network") from error
+        then = "Check the network"
+        if "certificate" in f"{reason} {error!r} {error.__cause__!r}".lower():
+            then = "Name your network's CA bundle with SSL_CERT_FILE=CA.pem"
+        raise _absent(name, f"could not be fetched ({reason})", then) from error
 
 
 def _snapshot(name: str, **how: Any) -> Path:

@@ -7,12 +7,14 @@ what CUDA graphs and the NPU want (:mod:`instructblip.attention`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from instructblip.attention import RaggedAttention, Span, StaticAttention
+from instructblip.devices import Captured, can_capture
 from instructblip.engine.kv_cache import Arena, Slot
 from instructblip.model import InstructBlip
 
@@ -74,6 +76,7 @@ class StaticStep:
     def __init__(self, model: InstructBlip, arena: Arena) -> None:
         self._model, self._arena = model, arena
         self._ragged = RaggedStep(model, arena)
+        self._captured: dict[tuple[int, int], Captured] = {}
 
     def run(self, pieces: Sequence[Piece]) -> Tensor:
         """See :class:`Stepper`."""
@@ -94,8 +97,18 @@ class StaticStep:
         for piece in pieces:
             ids[piece.slot.row], active[piece.slot.row] = piece.token, True
         device = self._model.device
-        logits = self.forward(ids.to(device), active.to(device), length)
+        logits = self._replay(ids.to(device), active.to(device), length)
         return logits[torch.tensor([p.slot.row for p in pieces], device=device)]
+
+    def _replay(self, ids: Tensor, active: Tensor, length: int) -> Tensor:
+        if not can_capture(ids.device):
+            return self.forward(ids, active, length)
+        key = (ids.shape[0], length)
+        if key not in self._captured:
+            forward = partial(self.forward, length=length)
+            idle = torch.zeros_like(active)  # with no active row nothing is written
+            self._captured[key] = Captured(forward, (ids, idle))
+        return self._captured[key].run((ids, active))
 
     def forward(self, ids: Tensor, active: Tensor, length: int) -> Tensor:
         """ids and active [rows] on the device → logits [rows, vocabulary]; no host sync inside."""

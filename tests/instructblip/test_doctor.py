@@ -63,6 +63,19 @@ def test_too_little_memory(
     assert "of memory" in said
 
 
+def test_mapped_weights_that_exceed_memory_are_said_to_be_slow(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from instructblip.checkpoints import loading
+    from instructblip.checkpoints.convert import convert
+
+    convert(DATA, tmp_path / "model", dtype="bf16")
+    monkeypatch.setattr(loading, "free_memory", lambda: 1000)
+    code, said = told(capsys, "--model", tmp_path / "model", "--dtype", "bf16")
+    assert code == 0
+    assert "read them from the disk" in said
+
+
 def test_parts_can_be_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     parts = {"--vicuna": "vicuna", "--bert": "bert", "--eva": "eva_vit_g.pth",
              "--instruct-blip": "instruct_blip_trimmed.pth"}  # fmt: skip

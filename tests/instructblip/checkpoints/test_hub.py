@@ -77,6 +77,19 @@ def test_no_network_is_one_sentence(
     assert "fetching it" in capsys.readouterr().err
 
 
+def test_a_certificate_error_names_the_bundle(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's client wraps what its transport raises."""
+
+    def refuse(*_: object, local_files_only: bool = False, **__: object) -> str:
+        cause = OSError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")
+        raise OSError("no snapshot could be fetched") from (None if local_files_only else cause)
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "_snapshot", refuse)
+    with pytest.raises(CheckpointError, match=r"SSL_CERT_FILE=CA\.pem"):
+        hub.hub_folder(NAME)
+
+
 def test_a_cut_download_is_fetched_again(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (snapshot / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE"):

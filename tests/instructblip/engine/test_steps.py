@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from instructblip.engine import steps
 from instructblip.engine.kv_cache import Arena, CacheShape
 from instructblip.engine.steps import Piece, RaggedStep, StaticStep
 from instructblip.model import InstructBlip
@@ -107,3 +108,53 @@ def test_a_static_forward_asks_the_host_nothing(
     for name in ("item", "tolist", "__bool__", "__int__", "__float__", "__index__", "cpu", "numpy"):
         monkeypatch.setattr(torch.Tensor, name, asked)
     stepper.forward(ids, active, 64)
+
+
+class Recorder:
+    """Stands in for a device's module: a graph that runs the recorded forward again."""
+
+    def __init__(self, model: InstructBlip) -> None:
+        self.recorded = self.replayed = 0
+        self._run, self._model = model.run, model
+
+    def capture(self, forward, inputs):
+        recorder = self
+        recorder.recorded += 1
+
+        class Graph:
+            def __init__(self) -> None:
+                self.inputs = [tensor.clone() for tensor in inputs]
+                for _ in range(3):  # twice to warm up, once to record
+                    forward(*self.inputs)
+
+            def run(self, given):
+                recorder.replayed += 1
+                for held, tensor in zip(self.inputs, given, strict=True):
+                    held.copy_(tensor)
+                return forward(*self.inputs)
+
+        return Graph()
+
+
+def test_each_bucket_is_recorded_once_and_recording_changes_nothing(
+    tiny_model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU: what a recording reads and writes. The graphs themselves need a device."""
+    recorder = Recorder(tiny_model)
+    monkeypatch.setattr(steps, "can_capture", lambda device: True)
+    monkeypatch.setattr(steps, "Captured", recorder.capture)
+    arena = make_arena(tiny_model)
+    stepper, ids, slot = StaticStep(tiny_model, arena), [5, 6, 7], arena.slots[0]
+    stepper.run([Piece(slot, tiny_model.embed(ids))])
+    arena.extend(slot, ids)
+    for token in (8, 9, 10):
+        ids.append(token)
+        logits = stepper.run([Piece(slot, token=token)])
+        arena.extend(slot, [token])
+        torch.testing.assert_close(logits[0], reference(tiny_model, ids), atol=2e-4, rtol=1e-4)
+    assert (recorder.recorded, recorder.replayed) == (1, 3)
+    other = arena.slots[3]
+    stepper.run([Piece(other, tiny_model.embed([4]))])
+    arena.extend(other, [4])
+    stepper.run([Piece(slot, token=3), Piece(other, token=5)])
+    assert (recorder.recorded, recorder.replayed) == (2, 4)
