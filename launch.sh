@@ -17,6 +17,9 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 SYSROOT="${LAUNCH_SYSROOT:-}" # tests look for devices under a tree of their own
 CPU_INDEX="https://download.pytorch.org/whl/cpu"
 
+# shellcheck source=instructblip/cann.sh
+source "$ROOT/instructblip/cann.sh"
+
 usage() {
   cat <<'TEXT'
 bash launch.sh [options]           install what is missing, then serve the page
@@ -42,6 +45,7 @@ Options for the page:
 Options for the installation:
   --python PATH         this Python (3.11 to 3.13); a torch that it has is used, not replaced
   --torch FLAVOUR       cpu, cuda, npu, or keep (the one of --python); found out unless given
+  --cann VERSION        the CANN to choose torch-npu for, such as 9.0.0; found out unless given
   --venv DIR            where packages go; .venv beside launch.sh unless given
   --wheelhouse DIR      install from the files in DIR, without any network
   --help                this text
@@ -59,7 +63,7 @@ die() {
 
 # --- what was asked for ---------------------------------------------------------------------
 
-COMMAND=serve PYTHON="" FLAVOUR="" WHEELHOUSE="" STRICT=0 PASS=()
+COMMAND=serve PYTHON="" FLAVOUR="" GIVEN_CANN="" WHEELHOUSE="" STRICT=0 PASS=()
 VENV="${INSTRUCTBLIP_VENV:-$ROOT/.venv}"
 
 absolute() { # a path from the caller's folder, made absolute; "~" is the shell's business
@@ -73,6 +77,7 @@ own_option() { # NAME VALUE
   [ -n "$2" ] || die "$1 needs a value; see bash launch.sh --help"
   case "$1" in
     --python) PYTHON="$2" ;;
+    --cann) GIVEN_CANN="$2" ;;
     --venv) VENV="$(absolute "$2")" ;;
     --wheelhouse) WHEELHOUSE="$(absolute "$2")" ;;
     --torch)
@@ -87,11 +92,11 @@ own_option() { # NAME VALUE
 parse() {
   while [ $# -gt 0 ]; do
     case "$1" in
-      --python | --venv | --wheelhouse | --torch)
+      --python | --venv | --wheelhouse | --torch | --cann)
         own_option "$1" "${2-}"
         shift
         ;;
-      --python=* | --venv=* | --wheelhouse=* | --torch=*) own_option "${1%%=*}" "${1#*=}" ;;
+      --python=* | --venv=* | --wheelhouse=* | --torch=* | --cann=*) own_option "${1%%=*}" "${1#*=}" ;;
       -h | --help)
         if [ "$COMMAND" = serve ]; then
           usage
@@ -190,67 +195,31 @@ detect_flavour() { # prints what this machine has
 
 nvidia_works() { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q '^GPU'; }
 
-has_cann() { [ -n "${ASCEND_HOME_PATH:-}" ] && [ -d "${ASCEND_HOME_PATH:-}" ]; }
-
-find_cann() { # prints the set_env.sh of a CANN that is installed, if any
-  local found
-  for found in "$SYSROOT"/usr/local/Ascend/cann/set_env.sh \
-    "$SYSROOT"/usr/local/Ascend/cann-*/set_env.sh \
-    "$SYSROOT"/usr/local/Ascend/ascend-toolkit/set_env.sh \
-    "$SYSROOT"/usr/local/Ascend/nnae/set_env.sh "$HOME"/Ascend/*/set_env.sh; do
-    if [ -e "$found" ]; then
-      printf '%s\n' "$found"
-      return
-    fi
-  done
-}
-
-require_cann() { # torch with torch-npu installed cannot even be imported without CANN
-  if has_cann; then return; fi
-  local found how="Install CANN and source its set_env.sh"
-  found="$(find_cann)"
-  [ -z "$found" ] || how="source $found"
-  die "torch for an Ascend NPU needs CANN's environment, and ASCEND_HOME_PATH is not set.
-  $how, then start again;
-  or run on the CPU with --torch cpu."
-}
-
-print_env() { # prints the commands that `source launch.sh env` runs; what the user set stays
-  local found="" name
-  if ! has_cann; then
-    found="$(find_cann)"
-    if [ -n "$found" ]; then
-      printf 'source %q\n' "$found"
-    elif exists "$SYSROOT"/dev/davinci[0-9]*; then
-      die "there is an Ascend NPU, and no CANN was found. Install CANN, or source its set_env.sh yourself."
-    else
-      say "There is no Ascend NPU and no CANN here: nothing needs to be set."
-      return
-    fi
-  fi
-  for name in TASK_QUEUE_ENABLE=2 PYTORCH_NPU_ALLOC_CONF=expandable_segments:True CPU_AFFINITY_CONF=1; do
-    # shellcheck disable=SC2016
-    printf 'export %s="${%s:-%s}"\n' "${name%%=*}" "${name%%=*}" "${name#*=}"
-  done
-}
-
-own_torch() { # the version of the torch that Python $1 has, if any
-  "$1" -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null || true
+own_version() { # the version of package $2 that Python $1 has, if any
+  "$1" -c "from importlib.metadata import version; print(version(\"$2\"))" 2>/dev/null || true
 }
 
 choose_flavour() { # sets FLAVOUR for a new installation
-  local torch
+  local torch npu
   if [ "$FLAVOUR" = keep ] || { [ -z "$FLAVOUR" ] && [ -n "$GIVEN_PYTHON" ]; }; then
-    torch="$(own_torch "$PYTHON")"
+    torch="$(own_version "$PYTHON" torch)"
+    npu="$(own_version "$PYTHON" torch-npu)"
     if [ -n "$torch" ]; then
       FLAVOUR=keep
-      say "torch $torch of $PYTHON is used as it is."
+      say "torch $torch${npu:+ with torch-npu $npu} of $PYTHON is used as it is."
+      if [ -z "$npu" ] && [ "$(detect_flavour)" = npu ]; then
+        say "It has no torch-npu, so the NPU stays unused; --torch npu installs a pair that fits."
+      fi
     elif [ "$FLAVOUR" = keep ]; then
       die "--torch keep: $PYTHON has no torch; name one that has with --python PATH"
     fi
   fi
-  [ -n "$FLAVOUR" ] || FLAVOUR="$(detect_flavour)"
-  [ "$FLAVOUR" != npu ] || require_cann
+  if [ -z "$FLAVOUR" ]; then
+    FLAVOUR="$(detect_flavour)"
+    [ "$FLAVOUR" != cpu ] || hidden_npu
+  fi
+  prepare_npu "$PYTHON"
+  [ "$FLAVOUR" != npu ] || python_for_npu
 }
 
 # --- the virtual environment --------------------------------------------------------------------
@@ -259,16 +228,14 @@ fingerprint() { # of all that decides what is installed; $1: run or dev
   local files=("$ROOT/requirements.txt" "$ROOT/constraints-cpu.txt")
   [ "$FLAVOUR" != npu ] || files+=("$ROOT/requirements-npu.txt")
   [ "$1" != dev ] || files+=("$ROOT/requirements-dev.txt")
-  printf '%s %s\n' "$FLAVOUR" "$(cat "${files[@]}" | cksum)"
+  printf '%s%s %s\n' "$FLAVOUR" "${TORCH_NPU:+-$TORCH_NPU}" "$(cat "${files[@]}" | cksum)"
 }
 
 stamped() { # the value of key $1 in the stamp
   sed -n "s/^$1=//p" "$VENV/.stamp" 2>/dev/null || true
 }
 
-venv_python_version() {
-  "$VENV/bin/python" -I -S -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true
-}
+venv_python_version() { python_version "$VENV/bin/python"; }
 
 up_to_date() { # whether the environment is whole and current; $1: run or dev
   [ -f "$VENV/.stamp" ] && [ ! -e "$VENV/.installing" ] || return 1
@@ -278,6 +245,7 @@ up_to_date() { # whether the environment is whole and current; $1: run or dev
   [ -z "$GIVEN_PYTHON" ] || [ "$(stamped given)" = "$GIVEN_PYTHON" ] || return 1
   [ "$(stamped version)" = "$(venv_python_version)" ] || return 1
   FLAVOUR="$was"
+  prepare_npu "$VENV/bin/python"
   if [ "$(stamped "$1")" = "$(fingerprint "$1")" ]; then return 0; fi
   FLAVOUR="$asked"
   return 1
@@ -353,25 +321,34 @@ torch_index() { # prints the index to take torch alone from; nothing: where all 
   if [ -n "$WHEELHOUSE" ]; then return; fi
   if [ -n "${INSTRUCTBLIP_TORCH_INDEX:-}" ]; then
     echo "$INSTRUCTBLIP_TORCH_INDEX"
-  elif [ "$FLAVOUR" = cpu ] && [ "$(uname -s)" = Linux ] && ! own_indexes && reachable "$CPU_INDEX/torch/"; then
+  elif { [ "$FLAVOUR" = cpu ] || [ "$FLAVOUR" = npu ]; } && [ "$(uname -s)" = Linux ] && ! own_indexes && reachable "$CPU_INDEX/torch/"; then
     echo "$CPU_INDEX"
   fi
 }
 
 requirement_arguments() { # $1: run or dev; fills ARGS
   ARGS=(-r "$ROOT/requirements.txt")
-  [ "$FLAVOUR" != npu ] || ARGS=(-r "$ROOT/requirements-npu.txt")
+  [ "$FLAVOUR" != npu ] || ARGS=(-r "$VENV/requirements-npu.txt")
   [ "$1" != dev ] || ARGS+=(-r "$ROOT/requirements-dev.txt")
   [ -z "$WHEELHOUSE" ] || ARGS+=(--no-index --find-links "$WHEELHOUSE")
 }
 
 write_constraints() { # the tested versions; torch's only where that torch is installed
+  local npu
   case "$FLAVOUR" in
     cpu | cuda) cat "$ROOT/constraints-cpu.txt" ;;
-    npu) grep -v '^torch==' "$ROOT/constraints-cpu.txt" ;;
+    npu)
+      grep -v '^torch==' "$ROOT/constraints-cpu.txt"
+      printf 'torch==%s\ntorch-npu==%s\n' "${TORCH_NPU%.post*}" "$TORCH_NPU"
+      # The file's own pair is for its reader's pip; here it is the one that fits the CANN found.
+      sed -e "s|^-r |-r $ROOT/|" -e "s/^torch==[^ ]*/torch==${TORCH_NPU%.post*}/" \
+        -e "s/^torch-npu==[^ ]*/torch-npu==$TORCH_NPU/" "$ROOT/requirements-npu.txt" >"$VENV/requirements-npu.txt"
+      ;;
     keep)
       grep -v -E '^(torch|numpy)==' "$ROOT/constraints-cpu.txt"
-      printf 'torch==%s\n' "$(own_torch "$PYTHON")"
+      printf 'torch==%s\n' "$(own_version "$PYTHON" torch)"
+      npu="$(own_version "$PYTHON" torch-npu)"
+      [ -z "$npu" ] || printf 'torch-npu==%s\n' "$npu"
       ;;
   esac >"$VENV/constraints.txt"
 }
@@ -385,6 +362,7 @@ announce() { # says what comes, before it comes
     keep) load="0.2 GB" disk=1200 ;;
   esac
   check_disk "$disk"
+  [ "$FLAVOUR" != npu ] || say "For CANN ${GIVEN_CANN:-$CANN_VERSION}: torch ${TORCH_NPU%.post*} with torch-npu $TORCH_NPU."
   if [ -n "$WHEELHOUSE" ]; then
     [ -d "$WHEELHOUSE" ] || die "--wheelhouse $WHEELHOUSE: there is no such folder"
     say "Installing from $WHEELHOUSE into $VENV (torch: $FLAVOUR); nothing is downloaded."
@@ -418,17 +396,21 @@ pip_install() { # as pip install, with the log kept for failed()
 install_packages() { # $1: run or dev
   local index pin=() ARGS=()
   index="$(torch_index)"
-  if [ -n "$index" ] && [ "$FLAVOUR" != keep ] && [ "$FLAVOUR" != npu ]; then
+  if [ -n "$index" ] && [ "$FLAVOUR" != keep ]; then
     pin=("$(grep '^torch==' "$VENV/constraints.txt")")
     pip_install --no-deps --index-url "$index" "${pin[@]}" ||
       say "torch did not come from $index; trying the usual package index."
+  fi
+  if [ "$FLAVOUR" = npu ] && [ -z "$index$WHEELHOUSE" ] && [ "$(uname -m)" = x86_64 ]; then
+    say "torch comes from the usual index; its build for x86_64 may bring CUDA along, 3 GB more.
+  INSTRUCTBLIP_TORCH_INDEX=URL takes torch alone from an index with builds for the CPU."
   fi
   requirement_arguments "$1"
   pip_install -c "$VENV/constraints.txt" "${ARGS[@]}" && return
   if grep -qE 'No matching distribution|ResolutionImpossible' "$VENV/install.log" &&
     ! grep -q 'from versions: none' "$VENV/install.log"; then
     say "The tested versions are not all to be had; trying the ranges of requirements.txt."
-    grep '^torch==' "$VENV/constraints.txt" >"$VENV/constraints-loose.txt" || true
+    grep -E '^torch(-npu)?==' "$VENV/constraints.txt" >"$VENV/constraints-loose.txt" || true
     pip_install -c "$VENV/constraints-loose.txt" "${ARGS[@]}" && return
   fi
   failed
@@ -448,7 +430,9 @@ reusable() { # whether an old environment may be brought up to date rather than 
   [ -f "$VENV/.stamp" ] && [ ! -e "$VENV/.installing" ] || return 1
   [ "$(stamped version)" = "$(venv_python_version)" ] || return 1
   [ -z "$GIVEN_PYTHON" ] || [ "$(stamped given)" = "$GIVEN_PYTHON" ] || return 1
-  [ -z "$FLAVOUR" ] || [ "$(stamped flavour)" = "$FLAVOUR" ]
+  [ -z "$FLAVOUR" ] || [ "$(stamped flavour)" = "$FLAVOUR" ] || return 1
+  # Another CANN wants another torch-npu, and that one perhaps an older Python.
+  [ -z "$NPU_PYTHON" ] || [ "$(minor "$(stamped version)")" -le "$(minor "$NPU_PYTHON")" ]
 }
 
 prepare() { # $1: run or dev; brings the environment up to date
@@ -539,7 +523,7 @@ lint() {
   step "ruff format --check" "$python" -m ruff format --check .
   step "mypy" "$python" -m mypy
   if command -v shellcheck >/dev/null 2>&1; then
-    step "shellcheck" shellcheck launch.sh .ci/run
+    step "shellcheck" shellcheck launch.sh instructblip/cann.sh .ci/run
   else
     say "== shellcheck is not here: left out"
   fi
@@ -559,6 +543,15 @@ run_tests() {
   exit "$status"
 }
 
+pair_for_wheelhouse() { # the connected machine need not have the server's CANN
+  if [ -z "$GIVEN_CANN" ] && ! choose_cann; then
+    GIVEN_CANN="$(newest_cann)"
+    say "There is no CANN here: torch-npu is taken for CANN $GIVEN_CANN; another one with --cann VERSION"
+  fi
+  choose_pair
+  python_for_npu
+}
+
 make_wheelhouse() { # everything that an installation on such a machine needs
   [ ${#PASS[@]} -eq 1 ] || die "wheelhouse needs the folder to fill: bash launch.sh wheelhouse DIR"
   local target index ARGS=() begun=$SECONDS
@@ -569,6 +562,7 @@ make_wheelhouse() { # everything that an installation on such a machine needs
   trap "rm -rf '$VENV'" EXIT
   find_python
   [ -n "$FLAVOUR" ] || FLAVOUR="$(detect_flavour)"
+  [ "$FLAVOUR" != npu ] || pair_for_wheelhouse
   make_venv
   write_constraints
   index="$(torch_index)"
@@ -599,6 +593,7 @@ main() {
     *)
       prepare run
       other_hardware
+      [ -z "$CANN" ] || say_devices
       if [ "$COMMAND" = serve ]; then
         run_module webui ${PASS[@]+"${PASS[@]}"}
       else

@@ -40,7 +40,12 @@ class Precision:
     main: torch.dtype
 
     def of(self, name: str) -> torch.dtype:
-        """The dtype of a tensor by its name in transformers' InstructBLIP."""
+        """The dtype of a tensor by its name in transformers' InstructBLIP.
+
+        4-bit weights (:class:`instructblip.fused.Int4Linear`) are bytes.
+        """
+        if name.endswith(".packed"):
+            return torch.uint8
         return torch.float32 if name.startswith(_IN_FP32) else self.main
 
 

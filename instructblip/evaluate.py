@@ -10,6 +10,7 @@ the most frequent answer's share, and a 95 % interval.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import random
@@ -98,7 +99,7 @@ def refusals(
     talks, scores = Dialogues(rng, test=True, language=language), defaultdict[str, Score](Score)
     pictures: list[tuple[str, Image.Image]] = [("made", foreign(rng)) for _ in range(count)]
     for path in sorted(photos.iterdir()) if photos else ():
-        with Image.open(path) as file:
+        with contextlib.suppress(Image.UnidentifiedImageError), Image.open(path) as file:
             pictures += [("photos", file.convert("RGB"))] * 3
     while sum(kind == "drawings" for kind, _ in pictures) < count:
         scene = compose(rng.randrange(FIRST_SEED, 2**31), atlas().test_style, count=1)

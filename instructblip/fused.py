@@ -8,7 +8,8 @@ first; where they are missing or differ, the plain module stays.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,34 +40,53 @@ class Int4Linear(nn.Module):
     """A linear of 4-bit weights in groups of 128: w ≈ (q - 8)·scale + offset.
 
     ``packed`` uint8 [out, in / 2] in the layout of aten's CPU kernel, ``scales`` [in / 128, out, 2]
-    (scale, offset). Few rows run in the kernel; many rows unpack the weights, a part at a time,
-    and multiply in the input's dtype.
+    (scale, offset), ``out`` rounded up to whole blocks. Few rows run in the kernel; many rows
+    unpack the weights, a part at a time, and multiply in the input's dtype.
     """
 
     packed: Tensor
     scales: Tensor
 
-    def __init__(self, packed: Tensor, scales: Tensor, bias: Tensor | None) -> None:
+    def __init__(
+        self, packed: Tensor, scales: Tensor, out_features: int, bias: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.register_buffer("packed", packed)
         self.register_buffer("scales", scales)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self.out_features, self.in_features = packed.shape[0], packed.shape[1] * 2
+        self.out_features, self.in_features = out_features, packed.shape[1] * 2
 
     @classmethod
     def of(cls, plain: nn.Linear) -> Int4Linear:
-        """Quantise a linear; its sizes must satisfy :func:`fits_int4`."""
+        """Quantise a linear that :func:`fits_int4`."""
         packed, scales = quantise(plain.weight.detach())
-        return cls(packed, scales.to(plain.weight.dtype), plain.bias)
+        return cls(packed, scales.to(plain.weight.dtype), plain.out_features, plain.bias)
+
+    @classmethod
+    def expecting(cls, plain: nn.Linear) -> Int4Linear:
+        """The empty 4-bit linear in place of an empty plain one (on the meta device)."""
+        shapes = int4_shapes(plain.out_features, plain.in_features)
+        packed = torch.empty(shapes[0], dtype=torch.uint8, device="meta")
+        scales = torch.empty(shapes[1], device="meta")
+        return cls(packed, scales, plain.out_features, plain.bias)
+
+    def plain(self) -> nn.Linear:
+        """A plain linear of the same weights, for devices without the kernel."""
+        made = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
+        weight = unpack(self.packed, self.scales, self.scales.dtype).T[: self.out_features]
+        made.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        made.register_parameter("bias", self.bias)
+        return made
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out]."""
         flat = x.flatten(0, -2)
-        if flat.shape[0] <= FEW_ROWS and int4_kernel():
+        if flat.shape[0] <= FEW_ROWS and flat.device.type == "cpu" and int4_kernel():
             out = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self.packed, GROUP, self.scales)
         else:
-            parts = range(0, self.out_features, _UNPACK_OUTPUTS)
+            parts = range(0, len(self.packed), _UNPACK_OUTPUTS)
             out = torch.cat([flat @ self._unpacked(at, flat.dtype) for at in parts], -1)
+        out = out[:, : self.out_features]
         out = out if self.bias is None else out + self.bias
         return out.unflatten(0, x.shape[:-1])
 
@@ -76,13 +96,23 @@ class Int4Linear(nn.Module):
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """[out, in] → packed uint8 [out, in / 2] and scales fp32 [in / GROUP, out, 2], by group extremes."""
+    """[out, in] → packed uint8 and scales fp32 in the shapes of :func:`int4_shapes`.
+
+    A group's smallest and largest weight become levels 0 and 15.
+    """
+    weight = nn.functional.pad(weight, (0, 0, 0, -len(weight) % BLOCK))
     groups = weight.float().unflatten(1, (-1, GROUP))
     low, high = groups.amin(-1), groups.amax(-1)
     scale = ((high - low) / 15).clamp(min=1e-8)
     levels = ((groups - low[..., None]) / scale[..., None]).round().clamp(0, 15)
     scales = torch.stack([scale, low + 8 * scale], -1).transpose(0, 1).contiguous()
     return pack(levels.flatten(1).to(torch.uint8)), scales
+
+
+def int4_shapes(outputs: int, inputs: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of packed weights and scales: [out, in / 2] and [in / GROUP, out, 2]."""
+    rows = outputs + -outputs % BLOCK
+    return (rows, inputs // 2), (inputs // GROUP, rows, 2)
 
 
 def pack(levels: Tensor) -> Tensor:
@@ -110,8 +140,8 @@ def unpack(packed: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def fits_int4(plain: nn.Linear) -> bool:
-    """Whether the sizes divide into groups and blocks."""
-    return plain.in_features % GROUP == 0 and plain.out_features % BLOCK == 0
+    """Whether its inputs divide into groups."""
+    return plain.in_features % GROUP == 0
 
 
 @functools.cache
@@ -156,18 +186,24 @@ def quantise_linears(root: nn.Module) -> int:
     return _swap(root, lambda plain: Int4Linear.of(plain) if fits_int4(plain) else None)
 
 
-def _swap(root: nn.Module, make: Callable[[nn.Linear], nn.Module | None]) -> int:
+def expect_int4(root: nn.Module) -> int:
+    """Make an empty model (on the meta device) one that :func:`quantise_linears` would make."""
+    return _swap(root, lambda plain: Int4Linear.expecting(plain) if fits_int4(plain) else None)
+
+
+def plain_linears(root: nn.Module) -> int:
+    """Swap 4-bit linears for plain ones. Returns how many were swapped."""
+    return _swap(root, lambda quantised: quantised.plain(), Int4Linear)
+
+
+def _swap(
+    root: nn.Module, make: Callable[[Any], nn.Module | None], kind: type[nn.Module] = nn.Linear
+) -> int:
     swapped = 0
-    for parent, name in list(_linears(root)):
-        made = make(getattr(parent, name))
-        if made is not None:
-            setattr(parent, name, made)
-            swapped += 1
+    for parent in list(root.modules()):
+        for name, child in list(parent.named_children()):
+            made = make(child) if type(child) is kind else None
+            if made is not None:
+                setattr(parent, name, made)
+                swapped += 1
     return swapped
-
-
-def _linears(root: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    for parent in root.modules():
-        for name, child in parent.named_children():
-            if type(child) is nn.Linear:
-                yield parent, name

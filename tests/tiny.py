@@ -27,13 +27,18 @@ SENTENCES = [
 ]  # fmt: skip
 
 
-def make_checkpoint(folder: Path, *, properties: dict[str, object] | None = None) -> Path:
-    """Write config, safetensors, both tokenizers and, if given, a properties file."""
+def make_checkpoint(
+    folder: Path, *, properties: dict[str, object] | None = None, width: int = 32
+) -> Path:
+    """Write config, safetensors, both tokenizers and, if given, a properties file.
+
+    ``width``: of the language model.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     size = _llm_tokenizer(folder)
     words = _qformer_tokenizer(folder / "qformer_tokenizer")
     torch.manual_seed(0)
-    model = InstructBlipForConditionalGeneration(_config(size, words))
+    model = InstructBlipForConditionalGeneration(_config(size, words, width))
     for parameter in model.parameters():  # transformers' init is too flat for distinct answers
         torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(folder)
@@ -62,7 +67,7 @@ def _qformer_tokenizer(folder: Path) -> int:
     return len(words)
 
 
-def _config(llm_vocabulary: int, words: int) -> InstructBlipConfig:
+def _config(llm_vocabulary: int, words: int, width: int) -> InstructBlipConfig:
     # Two rows more than the tokenizer, as the official weights have for [PAD] and <image>.
     return InstructBlipConfig(
         vision_config=InstructBlipVisionConfig(
@@ -74,7 +79,7 @@ def _config(llm_vocabulary: int, words: int) -> InstructBlipConfig:
             intermediate_size=64, encoder_hidden_size=32, cross_attention_frequency=2,
         ).to_dict(),
         text_config=LlamaConfig(
-            vocab_size=llm_vocabulary + 2, hidden_size=32, intermediate_size=64,
+            vocab_size=llm_vocabulary + 2, hidden_size=width, intermediate_size=2 * width,
             num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
             max_position_embeddings=256, bos_token_id=2, eos_token_id=2,
         ).to_dict(),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
 from instructblip.engine.base import Engine, ModelCard
-from webui import render, sampling
+from webui import presets, render, sampling
 from webui.components import PictureBox, QuestionBox
 from webui.examples import load_examples
 from webui.handlers import Handlers
@@ -19,6 +20,13 @@ from webui.view import Parts, View
 
 # Every button in our HTML carries data-act; page.js decides what the browser does itself.
 _DELEGATE = "element.addEventListener('click', (event) => window.page.act(event, trigger));"
+
+# Cheap events skip Gradio's queue: waiting happens in our own line, with a place.
+_CHEAP: dict[str, Any] = {
+    "queue": False, "show_progress": "hidden", "api_visibility": "private",
+    "trigger_mode": "multiple",
+}  # fmt: skip
+_BEAMS = ("num_beams", "length_penalty")  # fields that are folded away
 
 
 def build_page(
@@ -43,7 +51,7 @@ def build_page(
                 elem_id="search",
             )
             chats = _html("chats")
-            panel, reset = _panel(card, t)
+            preset, panel, reset = _panel(card, t)
             about_narrow = _html("about-narrow", render.about(card, "en"))  # no right column there
         with gr.Row(elem_id="main", equal_height=False):
             with gr.Column(scale=7, elem_id="talk"):
@@ -67,31 +75,42 @@ def build_page(
                 about = _html("about", render.about(card, "en"))
 
         parts = Parts(
-            header, history, live, notice, strip, box, picture, about, about_narrow, chats, panel
-        )
+            header, history, live, notice, strip, box, picture, about, about_narrow, chats, preset,
+            panel,
+        )  # fmt: skip
         handlers = Handlers(engine, store, runs, parts, load_examples(), owner_of, owned_upload)
-        _wire(page, handlers, parts, view, boot, search, new_chat, scene, reset, card)
+        _wire(page, handlers, parts, view, boot, search, new_chat, scene)
+        _wire_panel(parts, reset, card)
     return page
 
 
-def _panel(card: ModelCard, t: gr.I18n) -> tuple[tuple[Any, ...], gr.Button]:
-    """The answer settings. Free numbers, so that a wrong one can be explained."""
+def _panel(card: ModelCard, t: gr.I18n) -> tuple[gr.Radio, tuple[Any, ...], gr.Button]:
+    """The answer settings: presets, fields, and a button that goes back to the model's own."""
     values = dict(zip(sampling.FIELDS, sampling.defaults(card), strict=True))
-    fields: list[Any] = []
     with gr.Accordion(t("ui_settings"), open=False, elem_id="settings"):
-        for name in sampling.FIELDS:
-            common: dict[str, Any] = {
-                "label": t(f"ui_{name}"), "info": t(f"ui_{name}_info"), "value": values[name],
-                "elem_id": f"set-{name}", "interactive": True,
-            }  # fmt: skip
-            if name == "layout":
-                fields.append(gr.Dropdown(choices=list(card.layouts), **common))
-            elif name in ("seed", "stop"):
-                fields.append(gr.Textbox(lines=2 if name == "stop" else 1, **common))
-            else:
-                fields.append(gr.Number(**common))
-        reset = gr.Button(t("ui_reset"), size="sm")
-    return tuple(fields), reset
+        preset = gr.Radio(
+            choices=[(t(f"ui_preset_{name}"), name) for name in presets.presets(card)],
+            value="standard", label=t("ui_preset"), info=t("ui_preset_info"), elem_id="preset",
+            interactive=True,
+        )  # fmt: skip
+        fields = {n: _field(n, values[n], card, t) for n in sampling.FIELDS if n not in _BEAMS}
+        with gr.Accordion(t("ui_beam_search"), open=False, elem_id="beam-search"):
+            fields |= {name: _field(name, values[name], card, t) for name in _BEAMS}
+        reset = gr.Button(t("ui_reset"), size="sm", elem_id="reset")
+    return preset, tuple(fields[name] for name in sampling.FIELDS), reset
+
+
+def _field(name: str, value: Any, card: ModelCard, t: gr.I18n) -> Any:
+    """One of the answer settings. Free numbers, so that a wrong one can be explained."""
+    common: dict[str, Any] = {
+        "label": t(f"ui_{name}"), "info": t(f"ui_{name}_info"), "value": value,
+        "elem_id": f"set-{name}", "interactive": True,
+    }  # fmt: skip
+    if name == "layout":
+        return gr.Dropdown(choices=list(card.layouts), **common)
+    if name in ("seed", "stop"):
+        return gr.Textbox(lines=2 if name == "stop" else 1, **common)
+    return gr.Number(**common)
 
 
 def _wire(
@@ -103,8 +122,6 @@ def _wire(
     search: gr.Textbox,
     new_chat: gr.Button,
     scene: gr.Button,
-    reset: gr.Button,
-    card: ModelCard,
 ) -> None:
     panel = list(parts.panel)
     talk = [
@@ -116,11 +133,7 @@ def _wire(
         parts.picture,
         parts.chats,
     ]
-    # Cheap events skip Gradio's queue: waiting happens in our own line, with a place.
-    cheap: dict[str, Any] = {
-        "queue": False, "show_progress": "hidden", "api_visibility": "private",
-        "trigger_mode": "multiple",
-    }  # fmt: skip
+    cheap = _CHEAP
     follow: dict[str, Any] = {
         "fn": handlers.attach, "inputs": [view], "outputs": talk, "show_progress": "hidden",
         "api_visibility": "private", "concurrency_limit": None,
@@ -128,7 +141,7 @@ def _wire(
     page.load(
         handlers.load,
         [boot, view],
-        [*talk, parts.header, parts.about, parts.about_narrow, *panel],
+        [*talk, parts.header, parts.about, parts.about_narrow, parts.preset, *panel],
         js="(_, view) => [window.page.boot(), view]",
         **cheap,
     ).then(**follow)
@@ -155,10 +168,19 @@ def _wire(
     search.change(
         handlers.search, [search, view], [parts.chats], **cheap | {"trigger_mode": "always_last"}
     )
-    keep = "(...values) => { window.page.keepSampling(...values); return []; }"
+
+
+def _wire_panel(parts: Parts, reset: gr.Button, card: ModelCard) -> None:
+    """The answer settings keep and fill themselves in the browser."""
+    panel, preset = list(parts.panel), parts.preset
+    table, own = json.dumps(presets.rows(card)), json.dumps(sampling.defaults(card))
+    keep = f"(...values) => window.page.keepSampling(values, {table})"
     for component in panel:
-        component.change(None, panel, None, js=keep, queue=False, show_progress="hidden")
-    reset.click(lambda: sampling.defaults(card), None, panel, **cheap)
+        component.change(None, panel, [preset], js=keep, **_CHEAP)
+    fill = f"(name, ...values) => window.page.fillPanel(values, {table}[name])"
+    preset.input(None, [preset, *panel], panel, js=fill, **_CHEAP)
+    back = f"() => window.page.fillPanel({own}, {own})"
+    reset.click(None, None, panel, js=back, **_CHEAP)
 
 
 def _html(name: str, value: str = "") -> gr.HTML:

@@ -20,7 +20,7 @@ import gradio as gr
 
 from instructblip.engine.base import Engine
 from instructblip.errors import InstructBlipError, UnknownTurn
-from webui import render, sampling
+from webui import presets, render, sampling
 from webui.examples import Example
 from webui.i18n import error_text, language_of, text
 from webui.runs import Runs
@@ -55,7 +55,6 @@ class Handlers:
         """A page opens: show the chat of its address, else the owner's last one."""
         who, wanted = self._who(request, view), boot_values(boot)
         view.revived = False
-        changes: Changes = {}
         notice = ""
         try:
             if wanted["chat"] not in ("", "new"):
@@ -64,13 +63,14 @@ class Handlers:
                 self._open(view, who, chats[0].id)
         except UnknownTurn:
             notice = text(who.language, "hint_chat_gone")
-        kept = sampling.restored(wanted["sampling"], self.engine.card)
-        values = kept or sampling.defaults(self.engine.card)
-        changes.update(zip(self.parts.panel, values, strict=True))
+        card = self.engine.card
+        values = sampling.restored(wanted["sampling"], card) or sampling.defaults(card)
+        changes: Changes = dict(zip(self.parts.panel, values, strict=True))
+        changes[self.parts.preset] = presets.name_of(values, card)
         changes.update(self._show(view, who))
         changes[self.parts.notice] = render.notice(notice)
-        changes[self.parts.header] = render.header(self.engine.card, who.language)
-        about = render.about(self.engine.card, who.language)
+        changes[self.parts.header] = render.header(card, who.language)
+        about = render.about(card, who.language)
         changes[self.parts.about] = changes[self.parts.about_narrow] = about
         return changes | self._box(view, wanted["draft"] or None)
 

@@ -7,6 +7,7 @@ text is made on the server, in the language that the page has written into the `
 from __future__ import annotations
 
 import json
+import math
 import string
 from collections.abc import Mapping
 from functools import cache
@@ -62,13 +63,18 @@ def language_of(request: Any) -> str:
     return "en"
 
 
-def place_text(language: str, place: int) -> str:
-    """The place in the waiting line in words: ``3rd in line``."""
+def place_text(language: str, place: int, seconds: float | None = None) -> str:
+    """The place in the waiting line in words, and about how long it takes: ``3rd in line, about 12 s``."""
+    shown = str(place)
     if language == "en":
         teens = 10 <= place % 100 <= 20
-        ending = "th" if teens else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
-        return text(language, "waiting_place", place=f"{place}{ending}")
-    return text(language, "waiting_place", place=place)
+        shown += "th" if teens else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
+    if seconds is None:
+        return text(language, "waiting_place", place=shown)
+    minutes = seconds >= 90
+    count = round(seconds / 60) if minutes else max(math.ceil(seconds), 1)
+    time = text(language, "minutes" if minutes else "seconds", count=count)
+    return text(language, "waiting_estimate", place=shown, time=time)
 
 
 def localised(table: Mapping[str, Any], language: str, default: Any) -> Any:

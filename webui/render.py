@@ -112,7 +112,7 @@ def answer(turn: Turn, versions: Sequence[str], card: ModelCard, language: str) 
         words = f"<i>{escape(text(language, 'finish_empty'))}</i>"
     body = f'<div class="words">{words}</div>' if words else ""
     foot = _versions(turn, versions, language)
-    if line := statistics(turn.statistics, language):
+    if line := statistics(turn.statistics, language, _beams(turn)):
         foot += f'<span class="stats">{escape(line)}</span>'
     foot += '<span class="acts">'
     if turn.answer:
@@ -125,17 +125,15 @@ def answer(turn: Turn, versions: Sequence[str], card: ModelCard, language: str) 
 
 
 def running(turn: Turn, before: str, snapshot: Any, language: str) -> str:
-    """The turn that is being answered: the place in line, the phase, or the text so far."""
-    if snapshot is None:
-        state, words = text(language, "phase_waiting"), ""
-    else:
+    """The turn that is being answered: its state, and the text or the progress so far."""
+    state = _state(turn, snapshot, language)
+    body = ""
+    if snapshot is not None and snapshot.text:
         words = escape(snapshot.text)
-        if snapshot.phase == Phase.WAITING and snapshot.place > 0:
-            state = place_text(language, snapshot.place)
-        else:
-            phase = str(getattr(snapshot.phase, "value", snapshot.phase))
-            state = text(language, f"phase_{phase if phase != 'done' else 'decode'}")
-    body = f'<div class="words">{words}<span class="caret"></span></div>' if words else ""
+        body = f'<div class="words">{words}<span class="caret"></span></div>'
+    elif snapshot is not None and snapshot.progress > 0:
+        name = escape(text(language, "progress"))
+        body = f'<progress max="1" value="{snapshot.progress:.3f}" aria-label="{name}"></progress>'
     return (
         '<article class="turn live">'
         + question(turn, before, language, undo=False, acts=False)
@@ -144,14 +142,38 @@ def running(turn: Turn, before: str, snapshot: Any, language: str) -> str:
     )
 
 
-def statistics(values: Mapping[str, float], language: str) -> str:
-    """Time to first token and speed in one line; empty when there was no token."""
+def _state(turn: Turn, snapshot: Any, language: str) -> str:
+    """The place in line, the phase, or how far a beam search has come."""
+    if snapshot is None:
+        return text(language, "phase_waiting")
+    if snapshot.phase == Phase.WAITING and snapshot.place > 0:
+        left = max(snapshot.due - time.monotonic(), 0.0) if snapshot.due else None
+        return place_text(language, snapshot.place, left)
+    if snapshot.progress > 0 and not snapshot.text:
+        percent = f"{100 * snapshot.progress:.0f}"
+        return text(language, "phase_beams", beams=_beams(turn), percent=percent)
+    phase = str(getattr(snapshot.phase, "value", snapshot.phase))
+    return text(language, f"phase_{phase if phase != 'done' else 'decode'}")
+
+
+def _beams(turn: Turn) -> int:
+    """How many beams the turn was answered with; 1 is none."""
+    return int(turn.parameters.get("sampling", {}).get("num_beams", 1))
+
+
+def statistics(values: Mapping[str, float], language: str, beams: int = 1) -> str:
+    """Time to first token and speed in one line; empty when there was no token.
+
+    The answer of a beam search comes whole: its time is that of the answer.
+    """
     count = int(values.get("new_tokens", 0))
     if not count:
         return ""
     decode = values.get("decode", 0.0)
     first = _seconds(values.get("first_token", 0.0))
-    if count == 1:
+    if beams > 1:
+        line = text(language, "stats_beams", time=first, beams=beams, count=count)
+    elif count == 1:
         line = text(language, "stats_one", first=first)
     elif decode > 0:
         speed = (

@@ -39,7 +39,11 @@ CLOSE_TIMEOUT = 1.5  # seconds the engine gets to end its answers when the serve
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An answer at one moment. ``place`` is the place in the waiting line, 0 when served."""
+    """An answer at one moment. ``place`` is the place in the waiting line, 0 when served.
+
+    ``due`` is the ``time.monotonic()`` at which it is expected to be served, 0 where that is not
+    known; ``progress`` is the share of a beam search that is done.
+    """
 
     turn_id: str
     text: str
@@ -48,6 +52,8 @@ class Snapshot:
     finish: str | None
     error: Exception | None
     statistics: Statistics
+    due: float = 0.0
+    progress: float = 0.0
 
 
 class Run:
@@ -161,6 +167,8 @@ class Run:
             delta.finish.value if delta.finish is not None else None,
             delta.error or (_silent_end() if delta.finish == FinishReason.ERROR else None),
             delta.statistics,
+            due=time.monotonic() + delta.estimate if delta.estimate > 0 else 0.0,
+            progress=delta.progress,
         )
 
     def _ended(self, finish: str, error: Exception | None) -> Snapshot:

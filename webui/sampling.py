@@ -12,7 +12,8 @@ from instructblip.engine.base import ModelCard, SamplingParams
 from instructblip.errors import BadParameter
 from webui.i18n import text
 
-# The panel's fields, in the order in which handlers receive them.
+# The panel's fields, in the order in which handlers receive them. Browsers keep lists of values in
+# this order: a new field goes to the end.
 FIELDS = (
     "temperature",
     "top_k",
@@ -22,8 +23,12 @@ FIELDS = (
     "seed",
     "stop",
     "layout",
+    "num_beams",
+    "length_penalty",
 )
-_WHOLE = ("top_k", "max_new_tokens")
+_FIRST_FIELDS = 8  # kept by browsers before there were beams
+_WHOLE = ("top_k", "max_new_tokens", "num_beams")
+_NUMBERS = tuple(name for name in FIELDS if name not in ("seed", "stop", "layout"))
 RETRY_TEMPERATURE = 0.7
 
 
@@ -41,7 +46,7 @@ def defaults(card: ModelCard) -> tuple[Any, ...]:
     seed = "" if base.seed is None else str(base.seed)
     return (
         base.temperature, base.top_k, base.top_p, base.repetition_penalty, base.max_new_tokens,
-        seed, "\n".join(base.stop), card.default_layout,
+        seed, "\n".join(base.stop), card.default_layout, base.num_beams, base.length_penalty,
     )  # fmt: skip
 
 
@@ -53,7 +58,7 @@ def parse(values: tuple[Any, ...], card: ModelCard, language: str) -> Settings:
     """
     panel = dict(zip(FIELDS, values, strict=True))
     numbers: dict[str, Any] = {}
-    for name in ("temperature", "top_k", "top_p", "repetition_penalty", "max_new_tokens"):
+    for name in _NUMBERS:
         label = text(language, f"ui_{name}")
         value = panel[name]
         if not _is_number(value):
@@ -64,7 +69,8 @@ def parse(values: tuple[Any, ...], card: ModelCard, language: str) -> Settings:
                 f"{label} must be whole.", code="number_not_whole", name=label, value=f"{value:g}"
             )
         numbers[name] = int(value) if whole else float(value)
-    params = SamplingParams(
+    params = replace(
+        card.generation,  # what the panel does not show
         **numbers,
         seed=_seed(panel["seed"]),
         stop=tuple(line for line in str(panel["stop"] or "").split("\n") if line),
@@ -91,15 +97,18 @@ def restored(kept: str, card: ModelCard) -> tuple[Any, ...] | None:
     """Values kept in the browser, if they still fit the panel and this model."""
     try:
         values = tuple(json.loads(kept)) if kept else None
-        if values is None or len(values) != len(FIELDS):
+        if values is None or len(values) not in (_FIRST_FIELDS, len(FIELDS)):
             return None
-        kept_settings = parse(values, card, "en")
+        values += defaults(card)[len(values) :]
+        settings = parse(values, card, "en")
     except (ValueError, TypeError, RecursionError, BadParameter):
         return None
-    *numbers, seed, stop, _ = values
-    seed = "" if seed is None else str(seed).strip()
+    panel = dict(zip(FIELDS, values, strict=True))
+    panel["seed"] = "" if panel["seed"] is None else str(panel["seed"]).strip()
+    panel["stop"] = str(panel["stop"] or "")
     # A layout that another model had would be refused by the menu at every question.
-    return (*numbers, seed, str(stop or ""), kept_settings.layout or card.default_layout)
+    panel["layout"] = settings.layout or card.default_layout
+    return tuple(panel.values())
 
 
 def _is_number(value: object) -> bool:

@@ -53,6 +53,7 @@ class Parts:
     about: Any
     about_narrow: Any
     chats: Any
+    preset: Any
     panel: tuple[Any, ...] = field(default=())
 
 

@@ -15,9 +15,12 @@ from torch import Tensor
 from instructblip.checkpoints.files import Stored, read_tensors
 from instructblip.devices import Precision
 from instructblip.errors import CheckpointError
+from instructblip.fused import expect_int4, plain_linears
 
 # Buffers that old files hold and the model makes itself.
 IGNORED = ("rotary_emb.inv_freq", "embeddings.position_ids")
+# The key of config.json that says how the language model's linears are stored.
+QUANTISED = "instructblip_quantised"
 # How many names of a list are shown.
 _SHOWN = 3
 
@@ -62,11 +65,14 @@ def memory_needs(entries: Iterable[Entry], precision: Precision) -> tuple[int, i
 
 
 def empty_model(config: Any) -> Any:
-    """The model on the meta device: shapes without memory."""
+    """The model on the meta device: shapes without memory; with 4-bit linears where it has them."""
     from transformers import InstructBlipForConditionalGeneration
 
     with torch.device("meta"):
-        return InstructBlipForConditionalGeneration(config)
+        model = InstructBlipForConditionalGeneration(config)
+    if getattr(config, QUANTISED, None) is not None:
+        expect_int4(model.language_model)
+    return model
 
 
 def assemble(
@@ -82,6 +88,8 @@ def assemble(
     }
     model.load_state_dict(state, strict=False, assign=True)
     _make_buffers(model, device)
+    if device.type != "cpu":
+        plain_linears(model)
     if config.get_text_config().tie_word_embeddings:
         language = model.language_model
         language.lm_head.weight = language.model.embed_tokens.weight

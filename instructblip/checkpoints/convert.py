@@ -28,6 +28,7 @@ def convert(
     *,
     dtype: str = "auto",
     places: Places = Places(),  # noqa: B008
+    quantize: str | None = None,
     progress: bool = False,
 ) -> Properties:
     """Write ``model`` as a folder in transformers' layout; it appears whole or not at all.
@@ -39,6 +40,7 @@ def convert(
         target: the new folder.
         dtype: of ViT and language model: fp16, bf16, fp32, or auto, what this machine would run.
         places: parts of LAVIS's layout that lie elsewhere.
+        quantize: ``int4`` stores the language model's linears in 4 bits.
         progress: show a bar on stderr.
 
     Raises:
@@ -61,23 +63,28 @@ def convert(
     precision = Precision(choose_dtype(dtype, choose_device(), source.parameters))
     Tokenizer(source.tokenizer)  # refuses a wrong file before anything is written
     qformer_tokenizer = source.qformer_tokenizer()
-    size, _ = memory_needs(source.entries, precision)
+    config, entries = source.config, source.entries
+    if quantize is not None:
+        from instructblip.checkpoints.quantise import quantised_config, quantised_entries
+
+        config = quantised_config(config, quantize)
+        entries = tuple(quantised_entries(config, entries))
+    size, _ = memory_needs(entries, precision)
     need_disk(target, size + 2**22, f"The converted model in {target}")
     with staged_folder(target) as folder:
-        _write_configs(folder, source, precision)
+        _write_configs(folder, source, config, precision)
         qformer_tokenizer.save_pretrained(folder / "qformer_tokenizer")
         bar = tqdm(total=size, unit="B", unit_scale=True, desc="Converting", disable=not progress)
         with bar:
-            write_shards(folder, source.entries, precision, done=bar.update)
+            write_shards(folder, entries, precision, done=bar.update)
     return source.properties
 
 
-def _write_configs(folder: Path, source: Source, precision: Precision) -> None:
+def _write_configs(folder: Path, source: Source, config: Any, precision: Precision) -> None:
     from transformers import GenerationConfig
 
     from instructblip.properties import FILE_NAME, write_properties
 
-    config = source.config
     config.dtype = str(precision.main).removeprefix("torch.")
     config.save_pretrained(folder)
     text = config.text_config
@@ -109,6 +116,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--dtype", default="auto",
         help="fp16, bf16 or fp32 of ViT and language model; auto: what this machine would run",
     )  # fmt: skip
+    parser.add_argument(
+        "--quantize", choices=("int4",),
+        help="store the language model's linears in 4 bits: the 7B model chats in under 8 GB",
+    )  # fmt: skip
     add_place_flags(parser)
 
 
@@ -116,7 +127,12 @@ def run(args: argparse.Namespace) -> int:
     """Convert, and print the weights' licence and what to do next."""
     given = named_places(**place_flags(args))
     properties = convert(
-        args.model, args.out, dtype=args.dtype, places=given, progress=sys.stderr.isatty()
+        args.model,
+        args.out,
+        dtype=args.dtype,
+        places=given,
+        quantize=args.quantize,
+        progress=sys.stderr.isatty(),
     )
     if properties.licence:
         print(f"Licence of these weights: {properties.licence}.")

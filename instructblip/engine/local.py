@@ -88,6 +88,7 @@ class LocalEngine:
                     waiting=waiting,
                 )
             answer.place = waiting + 1
+            answer.estimate = self._scheduler.estimate(answer.place)
             answer.put()
             self._arrivals.append(answer)
             self._changed.notify_all()

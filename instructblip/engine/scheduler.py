@@ -89,8 +89,12 @@ class Scheduler:
         for place, answer in enumerate(self.waiting, start=1):
             if answer.place != place:
                 answer.place = place
-                answer.estimate = self._seconds * place / max(self.batch, 1)
+                answer.estimate = self.estimate(place)
                 answer.put()
+
+    def estimate(self, place: int) -> float:
+        """Seconds until this place in line is served; 0 until a request has ended."""
+        return self._seconds * place / max(self.batch, 1)
 
     def _admit(self) -> None:
         """First come, first served, while there are slots."""

@@ -217,6 +217,16 @@ class Talk:
         self.page.wait_for_selector("#set-top_p input")
         self.page.wait_for_timeout(250)
 
+    def preset(self) -> str:
+        """The chosen preset of the open answer settings; empty when the values are somebody's own."""
+        chosen = self.page.query_selector("#preset label:has(input:checked)")
+        return chosen.inner_text().strip() if chosen else ""
+
+    def choose_preset(self, name: str) -> None:
+        """Click on a preset in the open answer settings, and let the fields follow."""
+        self.page.click(f"#preset label:has-text('{name}')")
+        self.page.wait_for_timeout(300)
+
     def _console(self, message: Any) -> None:
         if message.type == "error":
             self.problems.append(f"console: {message.text} ({message.location.get('url', '')})")

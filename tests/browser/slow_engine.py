@@ -49,7 +49,8 @@ def words_for(request: Request) -> list[str]:
     if "outside" in question:
         return REFUSAL.split()
     sampled = " (sampled)" if request.sampling.temperature > 0 else ""
-    return f"Turn {len(request.history) + 1}: {question}{sampled}".split()
+    beams = f" ({request.sampling.num_beams} beams)" if request.sampling.num_beams > 1 else ""
+    return f"Turn {len(request.history) + 1}: {question}{sampled}{beams}".split()
 
 
 class SlowEngine:
@@ -58,6 +59,7 @@ class SlowEngine:
     def __init__(self, delay: float, slots: int) -> None:
         self.delay, self.slots = delay, slots
         self.running = 0
+        self.seconds = 0.0  # that the last answer took
         self.line: list[SlowStream] = []
         self.pictures: set[str] = set()
         self.card = CARD
@@ -108,15 +110,18 @@ class SlowStream:
             now = engine.line.index(self) + 1
             if now != place:
                 place = now
-                yield self._delta(Phase.WAITING, place=place)
+                estimate = engine.seconds * place / engine.slots
+                yield self._delta(Phase.WAITING, place=place, estimate=estimate)
             await asyncio.sleep(0.02)
         engine.line.remove(self)
         engine.running += 1
+        began = time.monotonic()
         try:
             async for delta in self._answer(submitted):
                 yield delta
         finally:
             engine.running -= 1
+            engine.seconds = time.monotonic() - began
 
     async def _answer(self, submitted: float) -> AsyncIterator[Delta]:
         words = words_for(self.request)
@@ -126,14 +131,22 @@ class SlowStream:
             error = OutOfMemory("no memory")
             yield self._delta(Phase.DONE, finish=FinishReason.ERROR, error=error)
             return
+        beams = self.request.sampling.num_beams > 1
         for number, word in enumerate(words):
             await asyncio.sleep(self.engine.delay)
             if self.cancelled:
                 break
+            if beams:  # LAVIS's search says nothing before its end
+                share = (number + 1) / self.request.sampling.max_new_tokens
+                yield self._delta(Phase.DECODE, progress=min(share, 1.0))
+                continue
             if not said:
                 first = time.monotonic()
             said += 1
             yield self._delta(Phase.DECODE, text=" " * bool(number) + word, token_ids=(number,))
+        if beams and not self.cancelled:
+            said, first = len(words), time.monotonic()
+            yield self._delta(Phase.DECODE, text=" ".join(words), token_ids=tuple(range(said)))
         statistics = Statistics(
             new_tokens=said, first_token=first - submitted, decode=time.monotonic() - first + 1e-6
         )

@@ -47,6 +47,28 @@ def test_ten_tabs_wait_in_line_and_get_their_own_answers(tabs: Callable[..., Tal
         assert talk.answers() == [" ".join(map(str, range(1, count + 1)))]
 
 
+def test_who_waits_sees_about_how_long_and_it_runs_down(tabs: Callable[..., Talk]) -> None:
+    first, second = tabs().open("?chat=new"), tabs().open("?chat=new")
+    for talk in (first, second):
+        talk.give(picture())
+    first.ask("count 120")  # now it is known that answers take about 4 s
+    first.send("count 120")
+    first.wait_words(r"\b3\b")
+    second.send("hello")
+    seen = []
+    for fewer in ("[3-9]", "[12]"):
+        words = rf"1st in line, about {fewer} s…"
+        second.page.wait_for_function(
+            "p => new RegExp(p).test(document.querySelector('.turn.live .state')?.innerText || '')",
+            arg=words,
+            timeout=8_000,
+        )
+        seen.append(second.page.inner_text(".turn.live .state"))
+    assert seen[0] != seen[1]
+    second.wait_idle()
+    assert second.answers() == ["Turn 1: hello"]
+
+
 def test_a_closed_tab_neither_blocks_nor_loses_its_answer(tabs: Callable[..., Talk]) -> None:
     first, second = tabs().open("?chat=new"), tabs().open("?chat=new")
     for talk in (first, second):

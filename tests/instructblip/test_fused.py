@@ -11,9 +11,11 @@ from instructblip.fused import (
     GROUP,
     Int4Linear,
     PackedLinear,
+    expect_int4,
     fits_int4,
     int4_kernel,
     pack_linears,
+    plain_linears,
     quantise,
     quantise_linears,
     unpack,
@@ -51,7 +53,7 @@ def test_four_bits_are_within_half_a_level_of_each_weight(
 
 @pytest.mark.parametrize("kernel", [True, False])
 @pytest.mark.parametrize("rows", [1, 5, 40])
-@pytest.mark.parametrize("outputs", [64, 2048 + 192])
+@pytest.mark.parametrize("outputs", [64, 2048 + 192, 100])
 def test_a_four_bit_linear_gives_its_own_weights_result(
     outputs: int, rows: int, kernel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,8 +61,9 @@ def test_a_four_bit_linear_gives_its_own_weights_result(
         monkeypatch.setattr(fused, "int4_kernel", lambda: False)
     quantised = Int4Linear.of(plain(256, outputs, torch.bfloat16, bias=True))
     x = torch.randn(rows, 256).bfloat16()
-    weights = unpack(quantised.packed, quantised.scales, torch.float32)
+    weights = unpack(quantised.packed, quantised.scales, torch.float32)[:, :outputs]
     want = x.float() @ weights + quantised.bias.float()
+    torch.testing.assert_close(quantised.plain()(x).float(), want, atol=0.05, rtol=0.05)
     torch.testing.assert_close(quantised(x).float(), want, atol=0.05, rtol=0.05)
 
 
@@ -68,13 +71,20 @@ def test_linears_are_swapped_where_they_fit_and_answers_stay_close() -> None:
     model = nn.Sequential(
         plain(256, 192, torch.bfloat16), nn.GELU(), plain(192, 100, torch.bfloat16)
     )
+    empty = nn.Sequential(nn.Linear(256, 192, device="meta"), nn.Linear(192, 9, device="meta"))
     assert [fits_int4(model[0]), fits_int4(model[2])] == [True, False]
     x = torch.randn(4, 256).bfloat16()
     want = model(x)
     assert quantise_linears(model) == 1
     assert (model(x) - want).norm() < 0.2 * want.norm()
+    assert expect_int4(empty) == 1
+    for name, made in model[0].named_buffers():
+        assert made.shape == getattr(empty[0], name).shape
     assert pack_linears(model) == 1
     assert [type(m) for m in model] == [Int4Linear, nn.GELU, PackedLinear]
+    assert (model(x) - want).norm() < 0.2 * want.norm()
+    assert plain_linears(model) == 1
+    assert type(model[0]) is nn.Linear
     assert (model(x) - want).norm() < 0.2 * want.norm()
 
 

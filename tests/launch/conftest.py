@@ -19,7 +19,7 @@ TOOLS = (
 LISTS = {
     "requirements.txt": "torch>=2\ngradio>=6\n",
     "requirements-dev.txt": "pytest\n",
-    "requirements-npu.txt": "-r requirements.txt\ntorch==2.10.0\ntorch-npu==2.10.0\n",
+    "requirements-npu.txt": "-r requirements.txt\ntorch==1.0 ; x\ntorch-npu==1.0.post1 ; x\n",
     "constraints-cpu.txt": "gradio==6.31.0\nnumpy==2.4.6\ntorch==2.13.0\n",
 }
 
@@ -33,7 +33,9 @@ class Tree:
         self.home = folder / "home"
         for made in (self.root, self.bin, self.machine / "dev", self.answers, self.home):
             made.mkdir(parents=True)
-        shutil.copy(ROOT / "launch.sh", self.root)
+        for name in ("launch.sh", "instructblip/cann.sh", "instructblip/cann_versions.txt"):
+            (self.root / name).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, self.root / name)
         for name, text in LISTS.items():
             (self.root / name).write_text(text)
         for tool in TOOLS:
@@ -60,6 +62,45 @@ class Tree:
     def device(self, path: str) -> None:
         """Give the machine a device file."""
         (self.machine / path.lstrip("/")).touch()
+
+    def cann(
+        self, version: str = "9.1.0", place: str = "usr/local/Ascend/cann", *, home: str = "",
+        root: Path | None = None,
+    ) -> Path:  # fmt: skip
+        """Install a CANN; ``home`` is where ASCEND_HOME_PATH leads, below the folder of set_env.sh.
+
+        Its set_env.sh is as careless as the real one: it reads a variable that nobody set, calls
+        a command that fails, and names variables as it likes.
+        """
+        folder = (root or self.machine) / place
+        target = folder / home
+        (target / "x86_64-linux").mkdir(parents=True)
+        record = target / "x86_64-linux" / "ascend_toolkit_install.info"
+        record.write_text(f"package_name=Ascend-cann-toolkit\nversion={version}\narch=x86_64\n")
+        (folder / "set_env.sh").write_text(
+            "file=lost; name=lost; CANN=lost; COMMAND=lost; false; [ -n $ZSH_VERSION ] || x=1\n"
+            f"export ASCEND_HOME_PATH={target}\n"
+            f"export LD_LIBRARY_PATH={target}/lib64:$LD_LIBRARY_PATH\n"
+            f"export SEEN='CANN {version}'\n"
+            "return 3\n"
+        )
+        return folder
+
+    def nnal(self, place: str = "usr/local/Ascend/nnal/atb") -> Path:
+        """Install an NNAL, whose set_env.sh asks Python when it is not told the ABI."""
+        folder = self.machine / place
+        folder.mkdir(parents=True)
+        (folder / "set_env.sh").write_text(
+            f'[ "$1" = --cxx_abi=1 ] || return 1\nexport ATB_HOME_PATH={folder}\n'
+        )
+        return folder
+
+    def npus(self, count: int = 1) -> None:
+        """Give the machine NPUs, with what their driver puts beside them."""
+        for name in (*map(str, range(count)), "_manager"):
+            self.device(f"/dev/davinci{name}")
+        self.device("/dev/devmm_svm")
+        self.device("/dev/hisi_hdc")
 
     def answer(self, name: str, text: str = "") -> Path:
         """What the fake Python says to a question; see fake_python.sh."""

@@ -9,9 +9,10 @@ answer() { # FILE DEFAULT: what a test wrote for this question
 case "$*" in
   *ensurepip*) answer "fit-$name" fit ;;
   *'version("torch")'*) if [ -e "$ANSWERS/torch" ]; then cat "$ANSWERS/torch"; else exit 1; fi ;;
+  *'version("torch-npu")'*) if [ -e "$ANSWERS/torch-npu" ]; then cat "$ANSWERS/torch-npu"; else exit 1; fi ;;
   *sys.base_prefix*) answer given-site "" ;;
   *purelib*) printf '%s\n' "${0%/bin/*}/site" ;;
-  *version_info*) answer version 3.11 ;;
+  *version_info*) answer "version-$name" "$(answer version 3.11)" ;;
   '-m venv '*)
     for folder in "$@"; do :; done
     mkdir -p "$folder/bin" "$folder/site"
@@ -30,6 +31,7 @@ case "$*" in
   '- '*) [ -e "$ANSWERS/reachable" ] ;;
   '-P -m '* | '-m pytest'* | '-m ruff'* | '-m mypy'*)
     {
+      printf 'cann=%s seen=%s queue=%s\n' "${ASCEND_HOME_PATH:-}" "${SEEN:-}" "${TASK_QUEUE_ENABLE:-}"
       printf 'offline=%s strict=%s folder=%s\n' "${HF_HUB_OFFLINE:-}" "${INSTRUCTBLIP_STRICT:-}" "$PWD"
       printf '<%s>' "$@"
       printf '\n'

@@ -14,12 +14,6 @@ def constraints(tree: Tree) -> list[str]:
     return (tree.venv / "constraints.txt").read_text().splitlines()
 
 
-def cann(tree: Tree) -> dict[str, str]:
-    folder = tree.home / "cann"
-    folder.mkdir()
-    return {"ASCEND_HOME_PATH": str(folder)}
-
-
 def test_a_machine_without_an_accelerator(tree: Tree) -> None:
     done = tree.launch()
     assert "(torch: cpu). To download: about 0.4 GB; on disk: about 2500 MB." in done.stderr
@@ -46,41 +40,9 @@ def test_a_driver_without_a_gpu_is_none(tree: Tree, script: str) -> None:
     assert "(torch: cpu)" in tree.launch().stderr
 
 
-def test_an_npu_is_seen_by_its_device(tree: Tree) -> None:
-    tree.device("/dev/davinci0")
-    tree.program("npu-smi", "echo '| 0 910B | OK |'")
-    done = tree.launch(environment=cann(tree))
-    assert done.returncode == 0, done.stderr
-    assert "(torch: npu). To download: about 0.5 GB" in done.stderr
-    assert f"-r {tree.root}/requirements-npu.txt" in tree.installs()[-1]
-    assert [line for line in constraints(tree) if line.startswith("torch")] == []
-    assert tree.calls("--index-url") == []  # the pair's torch comes with torch-npu
-
-
 def test_the_npus_manager_alone_is_no_npu(tree: Tree) -> None:
     tree.device("/dev/davinci_manager")
     assert "(torch: cpu)" in tree.launch().stderr
-
-
-def test_without_cann_torch_for_an_npu_is_refused(tree: Tree) -> None:
-    tree.device("/dev/davinci0")
-    done = tree.launch()
-    assert done.returncode == 1
-    assert "torch for an Ascend NPU needs CANN's environment" in done.stderr
-    assert "Install CANN and source its set_env.sh" in done.stderr
-    assert "--torch cpu" in done.stderr
-    assert tree.installs() == []
-    assert "(torch: cpu)" in tree.launch("--torch", "cpu").stderr
-
-
-@pytest.mark.parametrize("place", ["cann", "cann-9.1.0", "ascend-toolkit", "nnae"])
-def test_cann_that_was_not_sourced_is_found(tree: Tree, place: str) -> None:
-    script = tree.machine / "usr/local/Ascend" / place / "set_env.sh"
-    script.parent.mkdir(parents=True)
-    script.touch()
-    done = tree.launch("--torch", "npu")
-    assert done.returncode == 1
-    assert f"source {script}, then start again" in done.stderr
 
 
 @pytest.mark.parametrize("flavour", ["cpu", "cuda"])

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from slow_engine import CARD
 
 from instructblip import errors
 from instructblip.engine.base import FinishReason, Phase
@@ -30,6 +31,7 @@ from webui.i18n import (
     placeholders,
     text,
 )
+from webui.presets import presets
 from webui.sampling import FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +41,7 @@ STARTUP = {
     "address", "port_taken", "bad_setting", "key_damaged", "store_damaged", "store_newer",
     "store_unwritable", "share_failed", "checkpoint_kind", "checkpoint_tensors", "properties",
     "tokenizer", "checkpoint_ambiguous", "checkpoint_file", "checkpoint_misfit", "device_unknown",
-    "dtype_unknown",
+    "dtype_unknown", "kv_memory",
     # Said by the command line alone.
     "folder_empty", "list_empty", "no_prompt", "out_refused", "two_ways", "write_failed",
 }  # fmt: skip
@@ -121,7 +123,8 @@ def formed_keys() -> set[str]:
     fields = {f"ui_{name}{tail}" for name in FIELDS for tail in ("", "_info")}
     phases = {f"phase_{phase}" for phase in Phase if phase is not Phase.DONE}
     finishes = {f"finish_{f}" for f in ("cancelled", "length", "deadline", "interrupted")}
-    return fields | phases | finishes | {f"language_{language}" for language in LANGUAGES}
+    named = {f"ui_preset_{name}" for name in presets(CARD)}
+    return fields | named | phases | finishes | {f"language_{each}" for each in LANGUAGES}
 
 
 def raised_codes() -> set[str]:
@@ -139,7 +142,7 @@ def raised_codes() -> set[str]:
 def test_every_key_that_is_asked_for_exists() -> None:
     asked = {key for key in asked_keys() if re.fullmatch("[a-z][a-z0-9_]*", key)}
     assert len(asked) > 50
-    prefixes = {"ui_", "phase_", "finish_", "error_", "unknown_"}
+    prefixes = {"ui_", "ui_preset_", "phase_", "finish_", "error_", "unknown_"}
     values = {"done", "decode", "append", "refresh", "no", "name", "en"}
     assert asked - prefixes - values <= set(KEYS), sorted(asked - set(KEYS))
     assert formed_keys() <= set(KEYS)
@@ -247,6 +250,18 @@ def test_no_request_is_english() -> None:
 def test_places_in_line(place: int, words: str) -> None:
     assert place_text("en", place).startswith(f"{words} ")
     assert str(place) in place_text("zh", place)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words", "chinese"),
+    [
+        (0.0, "1 s", "1 秒"), (0.2, "1 s", "1 秒"), (11.2, "12 s", "12 秒"),
+        (89.9, "90 s", "90 秒"), (90, "2 min", "2 分钟"), (7200, "120 min", "120 分钟"),
+    ],
+)  # fmt: skip
+def test_the_time_until_it_is_ones_turn(seconds: float, words: str, chinese: str) -> None:
+    assert place_text("en", 3, seconds) == f"3rd in line, about {words}…"
+    assert place_text("zh", 3, seconds) == f"排在第 3 位，约 {chinese}…"
 
 
 def test_a_table_of_languages_falls_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from itertools import pairwise
 
 import pytest
@@ -48,6 +49,49 @@ def test_an_answer_is_seen_as_it_grows_and_kept_as_it_ended(talk: Talk) -> None:
         assert kept.statistics["tokens_per_second"] > 0
         assert len(talk.runs) == 0
         assert talk.runs.find(run.turn_id) is None
+
+    asyncio.run(scene())
+
+
+def test_a_beam_search_is_seen_as_progress_and_comes_whole(talk: Talk) -> None:
+    async def scene() -> None:
+        talk.runs.engine.delay = 0.03
+        beams = SamplingParams(max_new_tokens=20, num_beams=5)
+        run = await talk.runs.start("a-1", talk.turn("count 20"), sampling=beams)
+        searching = await look(run, lambda snapshot: snapshot.progress > 0.1)
+        assert 0.1 < searching.progress < 1  # who comes back sees it where it is
+        seen = await follow(run)
+        shares = [snapshot.progress for snapshot in seen if not snapshot.text]
+        assert len(shares) > 1
+        assert shares == sorted(shares)
+        assert shares[0] >= searching.progress
+        whole = " ".join(map(str, range(1, 21)))
+        assert {snapshot.text for snapshot in seen} == {"", whole}
+        assert (talk.kept(run).answer, talk.kept(run).finish) == (whole, "stop")
+
+        run = await talk.runs.start("a-1", talk.turn("count 200"), sampling=beams)
+        await look(run, lambda snapshot: snapshot.progress > 0)
+        run.stop()
+        await follow(run)
+        assert (talk.kept(run).answer, talk.kept(run).finish) == ("", "cancelled")
+
+    asyncio.run(scene())
+
+
+def test_who_waits_knows_when_it_is_due_once_an_answer_has_shown_how_long_they_take(
+    talk: Talk, engine: SlowEngine
+) -> None:
+    async def scene() -> None:
+        engine.slots, engine.delay = 1, 0.03
+        first, second = [await talk.ask("count 20", owner=f"a-{n}") for n in range(2)]
+        seen = await look(second, lambda snapshot: snapshot.place > 0)
+        assert seen.due == 0
+        await asyncio.gather(ended(first), ended(second))
+        third, fourth = [await talk.ask("count 20", owner=f"a-{n}") for n in range(2)]
+        seen = await look(fourth, lambda snapshot: snapshot.place > 0)
+        assert 0 < seen.due - time.monotonic() < 10
+        await asyncio.gather(ended(third), ended(fourth))
+        assert fourth.snapshot.due == 0
 
     asyncio.run(scene())
 

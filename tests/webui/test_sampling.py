@@ -36,12 +36,17 @@ def test_the_defaults_are_the_checkpoints() -> None:
         CARD, generation=SamplingParams(seed=7, stop=("a", "b"), temperature=0.3)
     )
     assert parse(defaults(own), own, "en").sampling == own.generation
+    searching = SamplingParams(num_beams=4, length_penalty=2.0, min_new_tokens=8)
+    own = dataclasses.replace(CARD, generation=searching)
+    assert parse(defaults(own), own, "en").sampling == searching  # also what the panel lacks
 
 
 def test_all_fields_arrive() -> None:
-    given_values = (0.5, 40, 0.9, 1.2, 64, " 12 ", "###\n\n two words ", "keep")
+    given_values = (0.5, 40, 0.9, 1.2, 64, " 12 ", "###\n\n two words ", "keep", 3, -0.5)
     made = parse(given_values, CARD, "en")
-    assert made.sampling == SamplingParams(64, 0.5, 40, 0.9, 1.2, 12, ("###", " two words "))
+    assert made.sampling == SamplingParams(
+        64, 0.5, 40, 0.9, 1.2, 12, ("###", " two words "), num_beams=3, length_penalty=-0.5
+    )
     assert made.layout == "keep"
     assert as_dict(made.sampling)["seed"] == 12
     assert json.dumps(as_dict(made.sampling))
@@ -56,6 +61,8 @@ def test_all_fields_arrive() -> None:
         ("top_k", float("-inf")), ("top_k", 10**400), ("top_k", []), ("top_p", 0), ("top_p", 1.01),
         ("repetition_penalty", 0), ("repetition_penalty", 6), ("max_new_tokens", 0),
         ("max_new_tokens", 4097), ("max_new_tokens", 1.5), ("max_new_tokens", ""),
+        ("num_beams", 0), ("num_beams", 17), ("num_beams", 1.5), ("num_beams", None),
+        ("length_penalty", -5.1), ("length_penalty", 6), ("length_penalty", None),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -124,13 +131,28 @@ def test_a_retry_can_come_out_differently() -> None:
     assert again.sampling == dataclasses.replace(sampled.sampling, seed=None)
 
 
+def test_a_retry_of_a_beam_search_samples_its_beams() -> None:
+    again, changed = for_retry(parse(panel(num_beams=5, length_penalty=2.0), CARD, "en"))
+    assert changed
+    assert (again.sampling.num_beams, again.sampling.length_penalty) == (5, 2.0)
+    assert again.sampling.temperature > 0
+
+
 # --- what the browser kept -------------------------------------------------------------------------
 
 
 def test_kept_values_come_back() -> None:
-    values = panel(temperature=0.4, top_k=7, seed="3", stop="a\nb", layout="keep")
+    values = panel(temperature=0.4, top_k=7, seed="3", stop="a\nb", layout="keep", num_beams=3)
     assert restored(json.dumps(values), CARD) == values
     assert restored("", CARD) is None
+
+
+def test_values_kept_before_there_were_beams_come_back() -> None:
+    own = dataclasses.replace(CARD, generation=SamplingParams(length_penalty=2.0))
+    kept = [0.4, 7, 1, 1.5, 64, "3", "a", "keep"]
+    assert restored(json.dumps(kept), own) == (*kept, 1, 2.0)
+    assert restored(json.dumps(kept[:7]), own) is None
+    assert restored(json.dumps([*kept, 1]), own) is None
 
 
 def test_a_kept_layout_that_this_model_has_not_becomes_its_own() -> None:
@@ -140,15 +162,17 @@ def test_a_kept_layout_that_this_model_has_not_becomes_its_own() -> None:
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.text() | JSON.map(json.dumps) | st.lists(JSON, min_size=8, max_size=8).map(json.dumps))
+@given(st.text() | JSON.map(json.dumps) | st.lists(JSON, min_size=8, max_size=10).map(json.dumps))
 @example("[" * 50_000)
 @example("[0, Infinity, 1, 1, 16, null, null, null]")
 @example("[0, 1e999, 1, 1, 16, null, null, null]")
 @example("[0, 0, 1, 1, 16, null, {}, null]")
 @example("[0, 0, 1, 1, 16, null, null, []]")
+@example("[0, 0, 1, 1, 16, null, null, null, Infinity, NaN]")
+@example("[0, 0, 1, 1, 16, null, null, null, [], {}]")
 def test_whatever_the_browser_kept_never_breaks_the_page(kept: str) -> None:
     values = restored(kept, CARD)
     if values is not None:
         parse(values, CARD, "en")
-        assert values[-1] in CARD.layouts
+        assert values[FIELDS.index("layout")] in CARD.layouts
         assert all(value is None or isinstance(value, int | float | str) for value in values)

@@ -80,7 +80,18 @@
     draft: stored(sessionStorage, "draft") || "",
     sampling: stored(localStorage, "sampling") || "",
   });
-  const keepSampling = (...values) => { store(localStorage, "sampling", JSON.stringify(values)); };
+  // Presets come as lists of the panel's values, null for a field that stays: see webui/presets.py.
+  const storeSampling = (values) => store(localStorage, "sampling", JSON.stringify(values));
+  const keepSampling = (values, presets) => {
+    storeSampling(values);
+    const fits = (row) => row.every((value, i) => value === null || value === values[i]);
+    return [Object.keys(presets).find((name) => fits(presets[name])) ?? null];
+  };
+  const fillPanel = (values, row) => {
+    const filled = row.map((value, i) => value ?? values[i]);
+    storeSampling(filled);
+    return filled;
+  };
 
   const setDraft = (value) => {
     const area = textarea();
@@ -326,5 +337,5 @@
   };
   if (document.body) start(); else document.addEventListener("DOMContentLoaded", start);
 
-  window.page = { act, boot, keepSampling, keepDraft, say, send, setDraft, textarea };
+  window.page = { act, boot, keepSampling, fillPanel, keepDraft, say, send, setDraft, textarea };
 })();

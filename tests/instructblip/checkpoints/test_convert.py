@@ -233,4 +233,5 @@ def test_peak_memory_is_one_shard_and_a_tensor(lavis: Path, tmp_path: Path) -> N
         "bf16",
     )
     assert ended.returncode == 0, ended.stderr
-    assert int(ended.stdout) < 1.3 * largest
+    # The interpreter's own ups and downs come to 24 MB; both shards at once would be 2 × largest.
+    assert int(ended.stdout) < 1.3 * largest + 24 * 2**20 < 2 * largest

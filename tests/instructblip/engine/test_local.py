@@ -173,6 +173,27 @@ def test_those_who_wait_see_their_place_move_and_get_their_own_answer(
     assert places[-1] == 1
 
 
+def test_who_joins_the_line_is_told_how_long_once_a_request_has_ended(
+    tiny_model, new_engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(tiny_model, 0.02, monkeypatch)
+    engine = new_engine(batch=1)
+    engine.register_picture("p", picture())
+
+    def estimate_of_the_second() -> float:
+        streams = [
+            engine.submit(Request(str(n), "what is it", "p", sampling=SHORT)) for n in (1, 2)
+        ]
+        waiting, *rest = streams[1]
+        assert waiting.phase is Phase.WAITING
+        list(streams[0])
+        assert all(d.estimate == 0 for d in rest if d.phase is not Phase.WAITING)
+        return waiting.estimate
+
+    assert estimate_of_the_second() == 0
+    assert 0 < estimate_of_the_second() < 60
+
+
 def test_stopped_while_waiting_leaves_the_line_at_once(
     tiny_model, new_engine: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
