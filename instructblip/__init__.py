@@ -5,7 +5,12 @@ The package is lazy: importing it, or any of its torch-free modules, does not im
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# torch would import torch_npu wherever it is installed, and fail with it where CANN is not;
+# instructblip.devices imports it where an NPU is found or asked for.
+os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
 
 if TYPE_CHECKING:
     from instructblip.checkpoints import load as load

@@ -36,7 +36,7 @@ def add_place_flags(parser: argparse._ActionsContainer) -> None:
     add_flag(parser, "instruct_blip", help=words)
 
 
-def place_flags(args: argparse.Namespace) -> dict[str, str | None]:
+def place_flags(args: argparse.Namespace) -> dict[str, Any]:
     """The parts' places as keyword arguments of :func:`instructblip.load`."""
     return {name: getattr(args, name) for name in ("vicuna", "bert", "eva", "instruct_blip")}
 

@@ -129,6 +129,35 @@ class SlotAttention(LlamaAttention):
         return query, key, value
 
 
+class PictureProjection(nn.Linear):
+    """A key or value projection of the Q-Former's cross-attention, made once for each picture.
+
+    It hangs on the picture alone, while the rest of the Q-Former hangs on the instruction too.
+    """
+
+    kept: dict[int, Tensor] | None = None  # of the picture that is queried now
+    place: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[1, patches + 1, vision width] → [1, patches + 1, width]."""
+        if self.kept is None:
+            return super().forward(x)
+        if self.place not in self.kept:
+            self.kept[self.place] = super().forward(x)
+        return self.kept[self.place]
+
+
+def keep_projections(qformer: nn.Module) -> list[PictureProjection]:
+    """Give a Q-Former's cross-attentions :class:`PictureProjection`; weights and names stay."""
+    made: list[PictureProjection] = []
+    for name, module in qformer.named_modules():
+        if name.endswith((".crossattention.attention.key", ".crossattention.attention.value")):
+            module.__class__ = PictureProjection
+            module.place = len(made)  # type: ignore[assignment]
+            made.append(module)  # type: ignore[arg-type]
+    return made
+
+
 def use_slots(language_model: nn.Module) -> None:
     """Give every layer of a LLaMA :class:`SlotAttention`; weights and their names stay."""
     for layer in language_model.model.layers:  # type: ignore[union-attr]

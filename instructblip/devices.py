@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import logging
+import os
+import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from instructblip.ascend import SET_ENVIRONMENT, explain
 from instructblip.errors import DeviceError, OutOfMemory
+
+log = logging.getLogger(__name__)
 
 # Above this many parameters a CPU runs in bf16: half the bytes to read for each token.
 BF16_ON_CPU_ABOVE = 1_000_000_000
@@ -26,6 +37,11 @@ DTYPES = {
 KV_SHARE_DEVICE, KV_SHARE_HOST = 0.8, 0.4
 # Device types whose graphs are recorded. The NPU has them too (torch.npu.NPUGraph), untried.
 GRAPHS = ("cuda",)
+# Chips without bf16, whose numbers saturate instead of overflowing. Source: torch-npu's documents.
+FP16_ONLY_CHIPS = ("Ascend910A", "Ascend910ProA", "Ascend910ProB", "Ascend910PremiumA", "Ascend310")
+# An error code of CANN (acl_base.h) as torch-npu prints it.
+_NPU_CODE = re.compile(r"error code(?: is|:)\s*(\d{6})|\bERR\d{5}\b")
+KINDS = ("npu", "cuda", "mps", "cpu")
 _IN_FP32 = ("qformer.", "query_tokens", "language_projection.")
 
 
@@ -50,19 +66,21 @@ class Precision:
 
 
 def choose_device(wish: str = "auto") -> torch.device:
-    """``auto`` prefers npu, then cuda, mps, cpu.
+    """``auto`` prefers npu, then cuda, mps, cpu; one that does not start is told and passed over.
 
     Raises:
-        DeviceError: the wished device is not here.
+        DeviceError: the wished device is not here, or does not start.
     """
     if wish == "auto":
-        return torch.device(next(k for k in ("npu", "cuda", "mps", "cpu") if _present(k)))
-    kind = wish.partition(":")[0]
-    if kind not in ("npu", "cuda", "mps", "cpu"):
+        return next(found for kind in KINDS if (found := _try(kind)) is not None)
+    kind, _, index = wish.partition(":")
+    if kind not in KINDS or (index and not index.isdecimal()):
         raise DeviceError(
             f"device = {wish!r} is not known: use auto, npu, cuda, mps or cpu.",
             code="device_unknown",
         )
+    if kind == "npu":
+        _import_npu()
     if not _present(kind):
         raise DeviceError(
             f"device = {wish!r} was asked for, but this torch finds none. "
@@ -70,7 +88,28 @@ def choose_device(wish: str = "auto") -> torch.device:
             code="device_absent",
             name=wish,
         )
-    return torch.device(wish)
+    count = _count(kind)
+    if int(index or 0) >= count:
+        raise DeviceError(
+            f"device = {wish!r} was asked for, but there are {count}, counted from 0. "
+            f"Use {kind}:0 to {kind}:{count - 1}.",
+            code="device_absent",
+            name=wish,
+        )
+    return _started(torch.device(wish))
+
+
+def _try(kind: str) -> torch.device | None:
+    """The device of a kind, if it is here and starts; the reason why not goes to the log."""
+    if not _present(kind):
+        if kind == "npu" and _npu_fault is not None:
+            log.warning("%s Going on without the NPU.", _npu_fault)
+        return None
+    try:
+        return _started(torch.device(kind))
+    except DeviceError as fault:
+        log.warning("%s Going on without the %s device.", fault, kind)
+        return None
 
 
 def _present(kind: str) -> bool:
@@ -82,20 +121,101 @@ def _present(kind: str) -> bool:
     return module is not None and bool(module.is_available())
 
 
+def _count(kind: str) -> int:
+    """Devices of a kind that are visible."""
+    module = getattr(torch, kind, None)
+    return int(module.device_count()) if kind in ("npu", "cuda") and module is not None else 1
+
+
+def _started(device: torch.device) -> torch.device:
+    """Open an NPU and set it up; other devices open at their first use."""
+    if device.type != "npu":
+        return device
+    npu: Any = torch.npu  # type: ignore[attr-defined]
+    try:
+        npu.set_device(device)
+        # 910A and 310P would compile operators for each shape, and keep tensors in own formats.
+        npu.set_compile_mode(jit_compile=False)
+        npu.config.allow_internal_format = False
+    except RuntimeError as error:
+        raise as_device_error(error) or error from error
+    return device
+
+
+# --- torch_npu: imported only where an NPU is found or asked for -------------------------------
+
+_npu_fault: DeviceError | None = None
+
+
+def _find_npu() -> None:
+    """Import torch_npu if this machine shows an NPU; a failure is kept for whoever asks.
+
+    transformers imports torch_npu wherever it is installed, and would fail with it: so a torch_npu
+    that cannot be used is hidden from it.
+    """
+    global _npu_fault
+    if hasattr(torch, "npu") or importlib.util.find_spec("torch_npu") is None:
+        return
+    if "ASCEND_HOME_PATH" in os.environ or any(Path("/dev").glob("davinci[0-9]*")):
+        try:
+            importlib.import_module("torch_npu")
+            return
+        except Exception as error:
+            cure = explain(error)
+            why = str(error).strip().partition("\n")[0] or type(error).__name__
+            _npu_fault = DeviceError(
+                str(cure) if cure else f"torch-npu cannot be imported: {why}. {SET_ENVIRONMENT}",
+                code="device_absent",
+                name="npu",
+            )
+    sys.modules["torch_npu"] = None  # type: ignore[assignment]
+
+
+def _import_npu() -> None:
+    """Raise what is wrong with torch_npu, if it is installed and was not imported."""
+    if _npu_fault is not None:
+        raise _npu_fault
+    if not hasattr(torch, "npu") and "torch_npu" in sys.modules:
+        raise DeviceError(
+            "device = 'npu' was asked for and torch-npu is installed, but this machine shows no "
+            f"NPU and no CANN. {SET_ENVIRONMENT}",
+            code="device_absent",
+            name="npu",
+        )
+
+
+_find_npu()
+
+
 def choose_dtype(wish: str, device: torch.device, parameters: int) -> torch.dtype:
     """``auto``: fp32 for small models on a CPU, bf16 for large ones, half precision on devices."""
     if wish != "auto":
         try:
-            return DTYPES[wish.removeprefix("torch.").lower()]
+            wished = DTYPES[wish.removeprefix("torch.").lower()]
         except KeyError:
             raise DeviceError(
                 f"dtype = {wish!r} is not known: use auto, fp32, bf16 or fp16 (or float32, "
                 "bfloat16, float16).",
                 code="dtype_unknown",
             ) from None
+        if wished is torch.bfloat16 and device.type == "npu" and fp16_only(device):
+            raise DeviceError(
+                f"dtype = {wish!r}: this chip ({_chip(device)}) has no bf16. Use --dtype fp16.",
+                code="dtype_unknown",
+            )
+        return wished
     if device.type == "cpu":
         return torch.bfloat16 if parameters > BF16_ON_CPU_ABOVE else torch.float32
     return torch.float16
+
+
+def fp16_only(device: torch.device) -> bool:
+    """Whether an NPU's chip lacks bf16 and its fused attention: 910A, 310P."""
+    return _chip(device).startswith(FP16_ONLY_CHIPS)
+
+
+def _chip(device: torch.device) -> str:
+    return str(torch.npu.get_device_name(device))  # type: ignore[attr-defined]
 
 
 def set_threads(device: torch.device, parameters: int) -> None:
@@ -119,7 +239,19 @@ def as_device_error(error: BaseException) -> DeviceError | None:
             "The device has no memory left for this request. Start a new chat, ask again later, "
             "or lower max_new_tokens.",
         )
-    return None
+    text = str(error)
+    code = _NPU_CODE.search(text) if isinstance(error, RuntimeError) else None
+    if code is None:
+        return None
+    fault = explain(text)
+    if fault is not None and fault.memory:
+        return OutOfMemory(str(fault))
+    if fault is not None:
+        return DeviceError(f"{fault} (Error {code[1] or code[0]}.)")
+    return DeviceError(
+        f"The NPU failed with error {code[1] or code[0]}. Look at `npu-smi info`, and start the "
+        "program again; CANN's log is in ~/ascend/log."
+    )
 
 
 def can_capture(device: torch.device) -> bool:
@@ -174,4 +306,4 @@ def synchronise(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     module = getattr(torch, device.type, None)
     if device.type != "cpu" and module is not None:
-        module.synchronize()
+        module.synchronize(device)

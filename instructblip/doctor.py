@@ -1,19 +1,21 @@
 """``python -m instructblip doctor --model DIR``: whether a folder will work here, in plain words.
 
 Each check is a function that returns what it found; the report goes on after a fault, so that one
-run tells all that is known. No weights are read.
+run tells all that is known. No weights are read, except with ``--smoke``, which runs models on the
+device (:mod:`instructblip.smoke`).
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instructblip.arguments import add_model_flags, place_flags
+from instructblip.ascend import explain
 from instructblip.checkpoints.layout import Places, named_places
+from instructblip.diagnosis import Finding, Machine, examine_ascend
 from instructblip.errors import InstructBlipError
 
 if TYPE_CHECKING:
@@ -22,26 +24,22 @@ if TYPE_CHECKING:
     from instructblip.checkpoints.source import Source
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report. ``well`` is None where nothing is judged."""
-
-    text: str
-    well: bool | None = None
-
-    def __str__(self) -> str:
-        return f"{ {None: '      ', True: 'ok    ', False: 'FAULT '}[self.well] }{self.text}"
-
-
 def examine(
     model: str | Path,
     *,
     device: str = "auto",
     dtype: str = "auto",
     places: Places = Places(),  # noqa: B008
+    machine: Machine | None = None,
 ) -> Iterator[Finding]:
-    """Look at the programs, the device, the folder and the room for it, in this order."""
-    yield _programs()
+    """Look at the NPU, the programs, the device, the folder and the room for it, in this order."""
+    machine = machine or Machine()
+    if device.startswith("npu") or (device == "auto" and machine.has_ascend()):
+        yield from examine_ascend(machine)
+    programs = _programs()
+    yield programs
+    if programs.well is False:  # the rest needs torch
+        return
     place, finding = _device(device)
     yield finding
     source, findings = _folder(model, places)
@@ -53,9 +51,13 @@ def examine(
 def _programs() -> Finding:
     import platform
 
-    import torch
-    import transformers
-
+    try:
+        import torch
+        import transformers
+    except (ImportError, OSError, RuntimeError) as error:  # torch-npu makes torch raise any of them
+        words = " ".join(str(error).split())
+        cure = explain(error) or "Install it anew with `bash launch.sh install`."
+        return Finding(f"torch does not start ({words}). {cure}", False)
     return Finding(
         f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}."
@@ -67,9 +69,27 @@ def _device(wish: str) -> tuple[torch.device | None, Finding]:
 
     try:
         place = choose_device(wish)
+        name, free, whole = describe(place)
     except InstructBlipError as error:
         return None, Finding(str(error), False)
-    return place, Finding(f"Device: {place}.", True)
+    except RuntimeError as error:  # the driver's own, in its words and in plain ones
+        cure = explain(error) or "Restart the device or its driver, or use --device cpu."
+        return None, Finding(
+            f"The device does not start ({' '.join(str(error).split())}). {cure}", False
+        )
+    room = f", {free / 1e9:.1f} of {whole / 1e9:.1f} GB free" if whole else ""
+    return place, Finding(f"Device: {place}{f' ({name})' if name else ''}{room}.", True)
+
+
+def describe(device: torch.device) -> tuple[str, int, int]:
+    """Name of an accelerator, its free and its whole memory in bytes; "" and 0 for a CPU."""
+    import torch
+
+    module = getattr(torch, device.type, None)
+    name = getattr(module, "get_device_name", None)
+    memory = getattr(module, "mem_get_info", None)
+    free, whole = memory(device) if memory and device.type != "cpu" else (0, 0)
+    return str(name(device)) if name and device.type != "cpu" else "", int(free), int(whole)
 
 
 def _folder(model: str | Path, places: Places) -> tuple[Source | None, list[Finding]]:
@@ -125,6 +145,10 @@ def _room(source: Source, place: torch.device, dtype: str) -> Iterator[Finding]:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of ``doctor``."""
     add_model_flags(parser)
+    parser.add_argument(
+        "--smoke", action="store_true",
+        help="run models on the device too: agreement with the CPU, answers, speed; one page to paste",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -134,5 +158,19 @@ def run(args: argparse.Namespace) -> int:
     for finding in examine(args.model, device=args.device, dtype=args.dtype, places=given):
         print(finding, flush=True)
         well = well and finding.well is not False
+    if args.smoke and well:
+        return _smoke(args)
     print("This model will work here." if well else "This model will not work here: see FAULT.")
+    return 0 if well else 1
+
+
+def _smoke(args: argparse.Namespace) -> int:
+    from instructblip.devices import choose_device
+    from instructblip.smoke import smoke
+
+    well = True
+    for finding in smoke(choose_device(args.device), args.dtype):
+        print(finding, flush=True)
+        well = well and finding.well is not False
+    print("The device works." if well else "The device does not work as it should: see FAULT.")
     return 0 if well else 1

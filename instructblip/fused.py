@@ -181,6 +181,11 @@ def pack_linears(root: nn.Module, dtype: torch.dtype = torch.bfloat16) -> int:
     return _swap(root, lambda plain: PackedLinear(plain) if plain.weight.dtype is dtype else None)
 
 
+def plain_bytes(root: nn.Module) -> int:
+    """Bytes of all plain linears' weights."""
+    return sum(m.weight.nbytes for m in root.modules() if type(m) is nn.Linear)
+
+
 def quantise_linears(root: nn.Module) -> int:
     """Swap every linear that :func:`fits_int4` for a 4-bit one. Returns how many were swapped."""
     return _swap(root, lambda plain: Int4Linear.of(plain) if fits_int4(plain) else None)

@@ -5,8 +5,9 @@ The mathematics is transformers'; this class names the steps and keeps shapes in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from instructblip.attention import Attending, use_slots
+from instructblip.attention import Attending, keep_projections, use_slots
 from instructblip.engine.base import ModelCard
 from instructblip.images import CLIP_MEAN, CLIP_STD
 from instructblip.properties import Properties
@@ -27,15 +28,17 @@ if TYPE_CHECKING:
 class ImageFeatures:
     """What the ViT made of one picture: ``embeds`` of shape [1, patches + 1, width].
 
-    It depends on the picture only, so it is made once and taken by each later question.
+    It depends on the picture only, so it is made once and taken by each later question. The
+    Q-Former's keys and values of the picture join it at the first one (``projections``).
     """
 
     embeds: Tensor
+    projections: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
         """Bytes held on the device."""
-        return self.embeds.numel() * self.embeds.element_size()
+        return sum(t.numel() * t.element_size() for t in (self.embeds, *self.projections.values()))
 
 
 class InstructBlip:
@@ -57,6 +60,7 @@ class InstructBlip:
         self.dtype: torch.dtype = weights.language_model.dtype
         self.text_config = weights.config.get_text_config()
         use_slots(weights.language_model)
+        self._projections = keep_projections(weights.qformer)
 
     def pixels(self, picture: Image.Image) -> Tensor:
         """[1, 3, S, S] of an RGB picture: bicubic resize to a square, CLIP mean and std.
@@ -90,15 +94,26 @@ class InstructBlip:
         count = queries.shape[1]
         mask = torch.ones(1, count + ids.shape[1], dtype=torch.long, device=self.device)
         seen = torch.ones(features.embeds.shape[:2], dtype=torch.long, device=self.device)
-        output = self.weights.qformer(
-            input_ids=ids,
-            attention_mask=mask,
-            query_embeds=queries,
-            encoder_hidden_states=features.embeds.to(precise),
-            encoder_attention_mask=seen,
-        ).last_hidden_state
+        with self._keeping(features.projections):
+            output = self.weights.qformer(
+                input_ids=ids,
+                attention_mask=mask,
+                query_embeds=queries,
+                encoder_hidden_states=features.embeds.to(precise),
+                encoder_attention_mask=seen,
+            ).last_hidden_state
         projected: Tensor = self.weights.language_projection(output[:, :count])
         return projected[0].to(self.dtype)
+
+    @contextlib.contextmanager
+    def _keeping(self, projections: dict[int, Tensor]) -> Iterator[None]:
+        for module in self._projections:
+            module.kept = projections
+        try:
+            yield
+        finally:
+            for module in self._projections:
+                module.kept = None
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int]) -> Tensor:

@@ -22,7 +22,8 @@ assert {blocked!r} not in sys.modules
 TORCH_FREE = (
     "instructblip", "instructblip.errors", "instructblip.images", "instructblip.conversation",
     "instructblip.properties", "instructblip.scenes", "instructblip.engine",
-    "instructblip.quick", "instructblip.rows", "instructblip.batch",
+    "instructblip.quick", "instructblip.rows", "instructblip.batch", "instructblip.ascend",
+    "instructblip.diagnosis",
 )  # fmt: skip
 
 

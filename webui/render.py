@@ -147,8 +147,8 @@ def _state(turn: Turn, snapshot: Any, language: str) -> str:
     if snapshot is None:
         return text(language, "phase_waiting")
     if snapshot.phase == Phase.WAITING and snapshot.place > 0:
-        left = max(snapshot.due - time.monotonic(), 0.0) if snapshot.due else None
-        return place_text(language, snapshot.place, left)
+        left = snapshot.due - time.monotonic()
+        return place_text(language, snapshot.place, left if left > 0 else None)
     if snapshot.progress > 0 and not snapshot.text:
         percent = f"{100 * snapshot.progress:.0f}"
         return text(language, "phase_beams", beams=_beams(turn), percent=percent)

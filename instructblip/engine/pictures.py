@@ -51,6 +51,8 @@ class Pictures:
             self._encode(model, segment.picture_id)
             return None, "encode"
         found = model.query(features, segment.qformer_text)
+        # The first question adds the Q-Former's keys and values to what is held.
+        self._features.put(segment.picture_id, features, features.nbytes)
         self._tokens.put(key, found, found.numel() * found.element_size())
         return found, "query"
 

@@ -51,12 +51,12 @@ def test_who_waits_sees_about_how_long_and_it_runs_down(tabs: Callable[..., Talk
     first, second = tabs().open("?chat=new"), tabs().open("?chat=new")
     for talk in (first, second):
         talk.give(picture())
-    first.ask("count 120")  # now it is known that answers take about 4 s
-    first.send("count 120")
+    first.ask("count 80")  # now it is known that answers take about 2.4 s
+    first.send("count 80")
     first.wait_words(r"\b3\b")
     second.send("hello")
     seen = []
-    for fewer in ("[3-9]", "[12]"):
+    for fewer in ("[2-9]", "1"):
         words = rf"1st in line, about {fewer} s…"
         second.page.wait_for_function(
             "p => new RegExp(p).test(document.querySelector('.turn.live .state')?.innerText || '')",

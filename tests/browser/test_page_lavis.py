@@ -62,3 +62,12 @@ def test_the_first_answer_with_beams_is_laviss_in_every_layout(seeing: Talk, lay
     for more in ("And where?", "What colour is it?"):
         assert seeing.ask(more)
     assert seeing.answers()[0] == wanted
+
+
+def test_the_licence_is_whole_on_a_phone(tabs: Callable[..., Talk]) -> None:
+    talk = tabs(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    talk.open("?chat=new")
+    line = talk.page.locator(".top .model")
+    assert "non-commercial" in line.inner_text()
+    assert line.evaluate("line => line.scrollHeight - line.clientHeight") <= 1
+    assert talk.page.evaluate("document.documentElement.scrollWidth") <= 390

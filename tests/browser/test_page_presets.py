@@ -84,7 +84,7 @@ def test_beams_show_progress_and_the_text_comes_whole(seeing: Talk) -> None:
     seeing.send("count 60")
     first = bar(seeing, 0.01)
     state = seeing.page.inner_text(".turn.live .state")
-    assert re.fullmatch(r"Comparing 5 beams… \d+ % of the longest answer allowed", state)
+    assert re.fullmatch(r"Comparing 5 beams… \d+ % of the longest answer", state)
     assert seeing.running_text() == ""
     assert bar(seeing, first + 0.05) > first
     seeing.write("half a thought")

@@ -26,7 +26,9 @@ def sourced(
 def test_cann_is_sourced_and_the_variables_are_set(tree: Tree) -> None:
     tree.npus()
     folder, nnal = tree.cann("9.0.0"), tree.nnal()
-    look = f"echo $?,$SEEN,$ASCEND_HOME_PATH,$ATB_HOME_PATH; export -p | grep -E '{'|'.join(NAMES)}'"
+    look = (
+        f"echo $?,$SEEN,$ASCEND_HOME_PATH,$ATB_HOME_PATH; export -p | grep -E '{'|'.join(NAMES)}'"
+    )
     done = sourced(tree, look)
     assert done.returncode == 0, done.stderr
     status, *variables = done.stdout.splitlines()
@@ -62,7 +64,7 @@ def test_a_cann_that_is_only_named_is_sourced_and_one_in_force_is_left(
 
 def test_a_path_with_blanks_and_quotes(tree: Tree) -> None:
     folder = tree.cann("9.0.0", "usr/local/Ascend/cann")
-    odd = "it's a $HOME \"folder\"\nof two lines"
+    odd = 'it\'s a $HOME "folder"\nof two lines'
     with (folder / "set_env.sh").open("r+") as script:
         text = script.read()
         script.seek(0)

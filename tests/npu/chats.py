@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -196,13 +195,41 @@ def from_a_thread() -> dict[str, Any]:
         return {"pieces": len(tokens), "longest": max(map(len, tokens)), "device": made.card.device}
 
 
+def asked_of_the_host() -> dict[str, int]:
+    """Copies and waits within a forward of the static step, on the device's own words."""
+    from instructblip.engine.kv_cache import Arena, CacheShape
+    from instructblip.engine.steps import StaticStep
+    from tests.npu.compute import runtime
+
+    model = load("npu")
+    shape = CacheShape.of(model.text_config)
+    step = StaticStep(model, Arena(shape, 4, 256, model.dtype, model.device))
+    ids, active = torch.tensor([5, 6, 7, 8]).to("npu"), torch.tensor([True] * 4).to("npu")
+    names = (b"aclrtMemcpy", b"aclrtMemcpyAsync", b"aclrtSynchronizeStream")
+    step.forward(ids, active, 256)
+    before = [runtime.simulation_calls(name) for name in names]
+    step.forward(ids, active, 256)
+    after = [runtime.simulation_calls(name) for name in names]
+    return {n.decode(): b - a for n, a, b in zip(names, before, after, strict=True)}
+
+
+def fallback() -> str:
+    """What an operator without a kernel on the NPU says."""
+    try:
+        torch.arange(6.0).view(2, 3).to("npu").mode()
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
 def operators() -> list[str]:
-    """Every operator that ran in this process so far."""
+    """Every operator that the whole path runs on the NPU."""
     from tests.npu import compute
 
+    compute.used.clear()
+    encodings()
+    for layout in ("refresh", "keep", "append"):
+        three_turns(layout, "fp16")
+    for case in (ragged_batch, sampled, beams, generated, cancelled):
+        case()
     return sorted(compute.used)
-
-
-def pause(seconds: float) -> None:
-    """Give the engine's thread time."""
-    time.sleep(seconds)

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,10 @@ class Simulated:
     """One process on a simulated NPU; :meth:`call` runs a function of ``tests.npu`` in it."""
 
     def __init__(self, *, trace: bool = False, **simulated: object) -> None:
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 open as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.npu.worker", "trace" if trace else "compute"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True,
             env=environment(trace=trace, **simulated), cwd=ROOT, bufsize=1,
         )  # fmt: skip
 
@@ -67,11 +69,15 @@ class Simulated:
     def end(self) -> str:
         """Stop it. → what it said on stderr."""
         try:
-            _, said = self._process.communicate(timeout=30)
+            self._process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            _, said = self._process.communicate()
-        return said
+            self._process.communicate()
+        if not self._said.closed:
+            self._said.seek(0)
+            self.said = self._said.read()
+            self._said.close()
+        return self.said
 
 
 def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,35 @@
+"""Weights laid out for the processor at load: where wished, where there is room, else not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import instructblip
+from instructblip.checkpoints import loading
+from instructblip.fused import PackedLinear, packing
+
+
+def packed(model: instructblip.InstructBlip) -> int:
+    return sum(isinstance(m, PackedLinear) for m in model.weights.language_model.modules())
+
+
+def test_half_precision_is_packed_and_answers_the_same(tiny_folder: Path) -> None:
+    plain = instructblip.load(tiny_folder, device="cpu", dtype="bf16", prepack=False)
+    model = instructblip.load(tiny_folder, device="cpu", dtype="bf16")
+    assert packed(plain) == 0
+    assert packed(model) == (3 * 7 + 1 if packing(torch.bfloat16) else 0)
+    embeds = plain.embed(range(5, 30))[None]
+    with torch.inference_mode():
+        want, got = (m.weights.language_model(inputs_embeds=embeds).logits for m in (plain, model))
+    torch.testing.assert_close(got, want, atol=0.1, rtol=0.05)
+
+
+def test_fp32_and_little_memory_stay_plain(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert packed(instructblip.load(tiny_folder, device="cpu", dtype="fp32")) == 0
+    monkeypatch.setattr(loading, "free_memory", lambda: 2**30)
+    assert packed(instructblip.load(tiny_folder, device="cpu", dtype="bf16")) == 0
+    if packing(torch.bfloat16):
+        assert packed(instructblip.load(tiny_folder, device="cpu", dtype="bf16", prepack=True))
