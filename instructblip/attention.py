@@ -13,6 +13,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+
+import instructblip.devices  # noqa: F401 hides a broken torch_npu before transformers looks
+
+# isort: split
 from transformers.models.llama.modeling_llama import LlamaAttention, apply_rotary_pos_emb
 
 

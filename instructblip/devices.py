@@ -304,6 +304,7 @@ def kv_memory(device: torch.device) -> int:
 
 def synchronise(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
-    module = getattr(torch, device.type, None)
-    if device.type != "cpu" and module is not None:
-        module.synchronize(device)
+    if device.type == "mps":
+        torch.mps.synchronize()
+    elif device.type != "cpu":
+        getattr(torch, device.type).synchronize(device)

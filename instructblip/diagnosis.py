@@ -89,10 +89,8 @@ class Machine:
         )
 
     def has_ascend(self) -> bool:
-        """Whether anything of an Ascend NPU is here: a device, CANN or torch-npu."""
-        return bool(
-            self.devices() or self.variables.get("ASCEND_HOME_PATH") or "torch-npu" in self.packages
-        )
+        """Whether an NPU is here, or an installation that means to use one."""
+        return bool(self.devices()) or "torch-npu" in self.packages
 
     def library(self, name: str) -> Path | None:
         """The first file of this name on LD_LIBRARY_PATH."""
@@ -278,10 +276,6 @@ def _environment(machine: Machine) -> Iterator[Finding]:
     for name, (value, why) in _SLOW.items():
         if variables.get(name) == value:
             yield Finding(f"{name}={value} is slow ({why}): unset it for normal use.")
-    if variables.get("TORCH_DEVICE_BACKEND_AUTOLOAD") == "0":
-        yield Finding(
-            "TORCH_DEVICE_BACKEND_AUTOLOAD=0 keeps torch from loading torch-npu: unset it."
-        )
     yield from _visible(machine)
 
 

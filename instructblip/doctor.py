@@ -65,7 +65,7 @@ def _programs() -> Finding:
 
 
 def _device(wish: str) -> tuple[torch.device | None, Finding]:
-    from instructblip.devices import choose_device
+    from instructblip.devices import choose_device, fp16_only
 
     try:
         place = choose_device(wish)
@@ -78,6 +78,8 @@ def _device(wish: str) -> tuple[torch.device | None, Finding]:
             f"The device does not start ({' '.join(str(error).split())}). {cure}", False
         )
     room = f", {free / 1e9:.1f} of {whole / 1e9:.1f} GB free" if whole else ""
+    if place.type == "npu" and fp16_only(place):
+        name += ", no bf16: fp16 is used"
     return place, Finding(f"Device: {place}{f' ({name})' if name else ''}{room}.", True)
 
 
@@ -158,19 +160,24 @@ def run(args: argparse.Namespace) -> int:
     for finding in examine(args.model, device=args.device, dtype=args.dtype, places=given):
         print(finding, flush=True)
         well = well and finding.well is not False
-    if args.smoke and well:
-        return _smoke(args)
     print("This model will work here." if well else "This model will not work here: see FAULT.")
+    if args.smoke:  # whatever was found above: a check may be wrong, what runs is not
+        well = _smoke(args.device, args.dtype) and well
     return 0 if well else 1
 
 
-def _smoke(args: argparse.Namespace) -> int:
+def _smoke(device: str, dtype: str) -> bool:
+    """Print what running on the device shows. → whether it works as it should."""
     from instructblip.devices import choose_device
     from instructblip.smoke import smoke
 
     well = True
-    for finding in smoke(choose_device(args.device), args.dtype):
-        print(finding, flush=True)
-        well = well and finding.well is not False
+    try:
+        for finding in smoke(choose_device(device), dtype):
+            print(finding, flush=True)
+            well = well and finding.well is not False
+    except InstructBlipError as error:  # no device, which the lines above have explained
+        print(Finding(str(error), False))
+        well = False
     print("The device works." if well else "The device does not work as it should: see FAULT.")
-    return 0 if well else 1
+    return well

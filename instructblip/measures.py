@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import random
 import statistics
 import subprocess
@@ -29,6 +30,7 @@ from instructblip.scenes import compose
 
 ONE = SamplingParams(max_new_tokens=1)
 QUESTION, ANSWER = 20, 80  # tokens of a turn
+_MARKS = itertools.count()
 
 
 def turns(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
@@ -63,10 +65,11 @@ def _first_tokens(
     """Medians of ours, after the turns before were answered, and of transformers'."""
     ours, theirs = [], []
     other = Request("r", "#", "p", request.history, ONE, layout=request.layout)
-    for lap in range(repeats + 1):
+    for _ in range(repeats + 1):
         # What the turns before leave in the slot; then the question that is measured.
         _answer(engine, other)
-        fresh = f"{lap}{request.question[len(str(lap)) :]}"  # no Q-Former result is known yet
+        mark = f"{next(_MARKS)} "  # no Q-Former result of this question is known yet
+        fresh = mark + request.question[len(mark) :]
         mine = Request("r", fresh, "p", request.history, ONE, layout=request.layout)
         ours.append(clock.time(partial(_answer, engine, mine)))
         theirs.append(clock.time(partial(from_scratch, model, mine, picture)))
@@ -174,7 +177,7 @@ def start(args: argparse.Namespace) -> Table:
     )
     idle = "import torch, transformers; from transformers import InstructBlipForConditionalGeneration; print(0, [int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('RssAnon')][0] * 1024, 1)"
     laps = [_child(source) for _ in range(args.repeats)]
-    base = statistics.median(_child(idle)[1] for _ in range(3))
+    base = statistics.median(_child(idle)[1] for _ in range(args.repeats))
     seconds, anonymous, weights = (statistics.median(lap[k] for lap in laps) for k in range(3))
     table = Table(
         "start", ("model", "seconds", "weights MB", "anonymous MB above the imports", "share of the weights"),
@@ -194,6 +197,7 @@ def _child(source: str) -> tuple[float, ...]:
 def soak(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
     """Eight streams at once for a while; the longest time that a stream saw nothing new."""
     engine = LocalEngine(model)
+    longest_question = min(200, model.properties.context_length // 4)
     picture, ended = _picture(), time.monotonic() + args.seconds
     stalls: list[float] = []
     tokens = answers = 0
@@ -206,7 +210,7 @@ def soak(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
             rng = random.Random(n)
             while time.monotonic() < ended:
                 request = Request(
-                    str(n), _text(model, rng.randrange(5, 200), n), "p",
+                    str(n), _text(model, rng.randrange(5, longest_question), n), "p",
                     sampling=SamplingParams(max_new_tokens=64),
                 )  # fmt: skip
                 mark = None

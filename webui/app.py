@@ -75,12 +75,11 @@ def build_page(
                 about = _html("about", render.about(card, "en"))
 
         parts = Parts(
-            header, history, live, notice, strip, box, picture, about, about_narrow, chats, preset,
-            panel,
-        )  # fmt: skip
+            header, history, live, notice, strip, box, picture, about, about_narrow, chats, panel
+        )
         handlers = Handlers(engine, store, runs, parts, load_examples(), owner_of, owned_upload)
         _wire(page, handlers, parts, view, boot, search, new_chat, scene)
-        _wire_panel(parts, reset, card)
+        _wire_panel(preset, panel, reset, card)
     return page
 
 
@@ -141,7 +140,7 @@ def _wire(
     page.load(
         handlers.load,
         [boot, view],
-        [*talk, parts.header, parts.about, parts.about_narrow, parts.preset, *panel],
+        [*talk, parts.header, parts.about, parts.about_narrow, *panel],
         js="(_, view) => [window.page.boot(), view]",
         **cheap,
     ).then(**follow)
@@ -170,17 +169,19 @@ def _wire(
     )
 
 
-def _wire_panel(parts: Parts, reset: gr.Button, card: ModelCard) -> None:
+def _wire_panel(
+    preset: gr.Radio, panel: tuple[Any, ...], reset: gr.Button, card: ModelCard
+) -> None:
     """The answer settings keep and fill themselves in the browser."""
-    panel, preset = list(parts.panel), parts.preset
+    fields = list(panel)
     table, own = json.dumps(presets.rows(card)), json.dumps(sampling.defaults(card))
+    # Whoever changes a field, a preset, the server or the visitor: it is kept, and its preset shown.
     keep = f"(...values) => window.page.keepSampling(values, {table})"
-    for component in panel:
-        component.change(None, panel, [preset], js=keep, **_CHEAP)
-    fill = f"(name, ...values) => window.page.fillPanel(values, {table}[name])"
-    preset.input(None, [preset, *panel], panel, js=fill, **_CHEAP)
-    back = f"() => window.page.fillPanel({own}, {own})"
-    reset.click(None, None, panel, js=back, **_CHEAP)
+    for component in fields:
+        component.change(None, fields, [preset], js=keep, **_CHEAP)
+    fill = f"(name, ...values) => {table}[name].map((value, i) => value ?? values[i])"
+    preset.input(None, [preset, *fields], fields, js=fill, **_CHEAP)
+    reset.click(None, None, fields, js=f"() => {own}", **_CHEAP)
 
 
 def _html(name: str, value: str = "") -> gr.HTML:

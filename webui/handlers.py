@@ -20,7 +20,7 @@ import gradio as gr
 
 from instructblip.engine.base import Engine
 from instructblip.errors import InstructBlipError, UnknownTurn
-from webui import presets, render, sampling
+from webui import render, sampling
 from webui.examples import Example
 from webui.i18n import error_text, language_of, text
 from webui.runs import Runs
@@ -66,7 +66,6 @@ class Handlers:
         card = self.engine.card
         values = sampling.restored(wanted["sampling"], card) or sampling.defaults(card)
         changes: Changes = dict(zip(self.parts.panel, values, strict=True))
-        changes[self.parts.preset] = presets.name_of(values, card)
         changes.update(self._show(view, who))
         changes[self.parts.notice] = render.notice(notice)
         changes[self.parts.header] = render.header(card, who.language)

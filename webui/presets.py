@@ -33,11 +33,3 @@ def rows(card: ModelCard) -> dict[str, list[Any]]:
         name: [None if field in _KEPT else getattr(params, field) for field in FIELDS]
         for name, params in presets(card).items()
     }
-
-
-def name_of(values: tuple[Any, ...], card: ModelCard) -> str | None:
-    """The preset that the panel's values are, or None where they are somebody's own."""
-    for name, row in rows(card).items():
-        if all(own in (None, value) for own, value in zip(row, values, strict=True)):
-            return name
-    return None

@@ -53,7 +53,6 @@ class Parts:
     about: Any
     about_narrow: Any
     chats: Any
-    preset: Any
     panel: tuple[Any, ...] = field(default=())
 
 

@@ -7,12 +7,15 @@ joining and leaving a batch copy nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from instructblip.errors import OutOfMemory
 
@@ -66,8 +69,8 @@ class Arena:
         self.shape, self.length = shape, length
         size = (rows, shape.heads, length + 1, shape.width)
         # Zeroed: a masked position's value is multiplied by zero, and NaN times zero is NaN.
-        self.keys = [torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.layers)]
-        self.values = [torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.layers)]
+        self.keys = [_zeros(size, dtype, device) for _ in range(shape.layers)]
+        self.values = [_zeros(size, dtype, device) for _ in range(shape.layers)]
         self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
         self.slots = [Slot(row) for row in range(rows)]
         self._clock = 0
@@ -134,6 +137,14 @@ class Arena:
     def nbytes(self) -> int:
         """Bytes of all buffers."""
         return 2 * len(self.keys) * self.keys[0].numel() * self.keys[0].element_size()
+
+
+def _zeros(size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros that take memory on a CPU only as they are written: torch's own are written at once."""
+    if device.type != "cpu":
+        return torch.zeros(size, dtype=dtype, device=device)
+    lazy = np.zeros(math.prod(size) * dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(lazy).view(dtype).view(size)
 
 
 def rows_within(memory: int, shape: CacheShape, length: int, dtype: torch.dtype, most: int) -> int:

@@ -95,7 +95,9 @@ def _compile(folder: Path, name: str, *sources: Path) -> None:
 
 
 def _symbols(library: Path, which: str) -> set[str]:
-    listed = subprocess.run(["nm", "-D", which, library], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["nm", "-D", which, library], capture_output=True, text=True, check=True
+    )
     return {line.split()[-1].partition("@")[0] for line in listed.stdout.splitlines()}
 
 

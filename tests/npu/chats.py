@@ -89,7 +89,9 @@ def encodings() -> dict[str, float]:
         features = model.encode_image(open_upright(picture()))
         made[device] = features.embeds.cpu(), model.query(features, QUESTIONS[0]).cpu()
     pairs = zip(*made.values(), strict=True)
-    return {k: float((a - b).abs().max()) for k, (a, b) in zip(("vit", "query"), pairs, strict=True)}
+    return {
+        k: float((a - b).abs().max()) for k, (a, b) in zip(("vit", "query"), pairs, strict=True)
+    }
 
 
 def ragged_batch() -> dict[str, list[tuple[int, ...]]]:

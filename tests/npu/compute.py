@@ -138,9 +138,7 @@ class _Call:
             storage = value.untyped_storage().data_ptr()
             for made, original in self._aliases:  # a view of an argument
                 if made.numel() and made.untyped_storage().data_ptr() == storage:
-                    return original.as_strided(
-                        value.shape, value.stride(), value.storage_offset()
-                    )
+                    return original.as_strided(value.shape, value.stride(), value.storage_offset())
         place = self._wished or self._device or torch.device("npu")
         if place.type == "cpu":
             return value

@@ -80,17 +80,11 @@
     draft: stored(sessionStorage, "draft") || "",
     sampling: stored(localStorage, "sampling") || "",
   });
-  // Presets come as lists of the panel's values, null for a field that stays: see webui/presets.py.
-  const storeSampling = (values) => store(localStorage, "sampling", JSON.stringify(values));
+  // Presets come as lists of the panel's values, null for any: see webui/presets.py.
   const keepSampling = (values, presets) => {
-    storeSampling(values);
+    store(localStorage, "sampling", JSON.stringify(values));
     const fits = (row) => row.every((value, i) => value === null || value === values[i]);
     return [Object.keys(presets).find((name) => fits(presets[name])) ?? null];
-  };
-  const fillPanel = (values, row) => {
-    const filled = row.map((value, i) => value ?? values[i]);
-    storeSampling(filled);
-    return filled;
   };
 
   const setDraft = (value) => {
@@ -337,5 +331,5 @@
   };
   if (document.body) start(); else document.addEventListener("DOMContentLoaded", start);
 
-  window.page = { act, boot, keepSampling, fillPanel, keepDraft, say, send, setDraft, textarea };
+  window.page = { act, boot, keepSampling, keepDraft, say, send, setDraft, textarea };
 })();

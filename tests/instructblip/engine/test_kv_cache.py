@@ -1,5 +1,6 @@
 """The arena: which slot a prompt gets, and what is in it."""
 
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -128,3 +129,14 @@ def test_rows_are_what_fits_and_never_more() -> None:
         rows_within(each - 1, SHAPE, 100, torch.float16, most=16)
     made = Arena(SHAPE, 5, 100, torch.float16, torch.device("cpu"))
     assert made.nbytes() == 5 * each
+
+
+def test_an_arena_takes_memory_only_where_it_is_written() -> None:
+    def resident() -> int:
+        return psutil.Process().memory_info().rss
+
+    before = resident()
+    made = Arena(SHAPE, 16, 500_000, torch.bfloat16, torch.device("cpu"))
+    assert made.nbytes() > 450 * 2**20
+    assert resident() - before < 100 * 2**20
+    assert not made.keys[1][3, :, 77].any()

@@ -1,0 +1,107 @@
+"""Trace mode: what a forward at real size launches on the NPU, with nothing computed.
+
+Weights are addresses that nobody writes to, so seven thousand million of them cost nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from instructblip import shapes
+from instructblip.attention import RaggedAttention, Span
+from instructblip.engine.kv_cache import Arena, CacheShape
+from instructblip.engine.steps import StaticStep
+from instructblip.model import ImageFeatures, InstructBlip
+
+PROMPT = 160  # positions of the prefill: image tokens and a question
+
+
+def launches() -> Counter[str]:
+    """Operators launched since the last call."""
+    library = ctypes.CDLL("libopapi.so")
+    text = ctypes.create_string_buffer(1 << 16)
+    library.simulation_launches(text, len(text))
+    library.simulation_reset()
+    pairs = (line.split() for line in text.value.decode().splitlines())
+    return Counter({name: int(count) for name, count in pairs})
+
+
+def old_style() -> int:
+    """Operators that would be compiled at run time (aclop); every one is a fault."""
+    return int(ctypes.CDLL("libacl_op_compiler.so").simulation_compiled())
+
+
+@cache
+def model(name: str = "vicuna-7b") -> InstructBlip:
+    """A model of real shapes on the NPU, its numbers never written."""
+    plain, shapes.fill = shapes.fill, lambda made, numbers, key: None
+    try:
+        return shapes.random_model(name, dtype=torch.float16, device="npu")
+    finally:
+        shapes.fill = plain
+
+
+@cache
+def arena(rows: int = 8) -> Arena:
+    """Keys and values of eight conversations."""
+    made = model()
+    shape = CacheShape.of(made.text_config)
+    return Arena(shape, rows, made.properties.context_length, made.dtype, made.device)
+
+
+def decode(rows: int, length: int = 512) -> dict[str, int]:
+    """One decode step of ``rows`` conversations: mask and cache write included, no sampling."""
+    step = StaticStep(model(), arena())
+    ids = torch.zeros(rows, dtype=torch.long, device="npu")
+    active = torch.ones(rows, dtype=torch.bool, device="npu")
+    with torch.inference_mode():
+        launches()
+        step.forward(ids, active, length)
+    return dict(launches())
+
+
+def prefill(positions: int = PROMPT) -> dict[str, int]:
+    """A prefill chunk of one conversation."""
+    made, embeds = model(), _empty(1, PROMPT, model().text_config.hidden_size)
+    with torch.inference_mode():
+        where = torch.arange(positions, device="npu")[None]
+        launches()
+        made.run(embeds, where, RaggedAttention(arena(), [Span(0, 0, positions)]))
+    return dict(launches())
+
+
+def vit() -> dict[str, int]:
+    """One picture through the ViT."""
+    made = model()
+    pixels = _empty(1, 3, made.properties.image_size, made.properties.image_size)
+    with torch.inference_mode():
+        launches()
+        made.weights.vision_model(pixels)
+    return dict(launches())
+
+
+def query() -> dict[str, int]:
+    """One instruction through the Q-Former and the projection."""
+    features = ImageFeatures(_empty(1, 257, 1408))
+    launches()
+    model().query(features, "what is in the picture")
+    return dict(launches())
+
+
+def _empty(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float16, device="npu")
+
+
+def memory() -> dict[str, Any]:
+    """Bytes of weights, of the arena, and the allocator's peak so far."""
+    weights = sum(p.numel() * p.element_size() for p in model().weights.parameters())
+    return {
+        "weights": weights, "arena": arena().nbytes(), "peak": torch.npu.max_memory_allocated(),
+        "total": torch.npu.mem_get_info()[1], "old_style": old_style(),
+    }  # fmt: skip
