@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
-import instructblip.devices  # noqa: F401 hides a broken torch_npu before transformers looks
+from instructblip.fused import attend, attention_mask
 
 # isort: split
+# After instructblip.devices, which hides a torch_npu that cannot be imported.
 from transformers.models.llama.modeling_llama import LlamaAttention, apply_rotary_pos_emb
 
 
@@ -55,7 +55,7 @@ class RaggedAttention:
             size, mask = span.end - span.start, None
             if size > 1:
                 ones = torch.ones(size, span.end, dtype=torch.bool, device=arena.lengths.device)
-                mask = ones.tril(diagonal=span.start)
+                mask = attention_mask(ones.tril(diagonal=span.start))
             self._spans.append((span, at, mask))
             at += size
 
@@ -68,7 +68,7 @@ class RaggedAttention:
             keys[row, :, start:end] = key[0, :, here]
             values[row, :, start:end] = value[0, :, here]
             seen, said = keys[row : row + 1, :, :end], values[row : row + 1, :, :end]
-            parts.append(_attention(query[:, :, here], seen, said, mask))
+            parts.append(attend(query[:, :, here], seen, said, mask))
         return torch.cat(parts, 2).transpose(1, 2).flatten(2)
 
 
@@ -82,7 +82,7 @@ class StaticAttention:
         at = torch.where(active, lengths, arena.length)
         self._at = at[:, None, None, None].expand(rows, heads, 1, width)
         seen = torch.arange(length, device=lengths.device) <= lengths[:, None]
-        self._mask = seen[:, None, None]
+        self._mask = attention_mask(seen[:, None, None])
         self.positions = lengths[:, None]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -92,12 +92,7 @@ class StaticAttention:
         keys.scatter_(2, self._at, key)
         values.scatter_(2, self._at, value)
         seen, said = keys[:, :, : self._length], values[:, :, : self._length]
-        return _attention(query, seen, said, self._mask).transpose(1, 2).flatten(2)
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    grouped = query.shape[1] != key.shape[1]
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
+        return attend(query, seen, said, self._mask).transpose(1, 2).flatten(2)
 
 
 class SlotAttention(LlamaAttention):
@@ -118,18 +113,20 @@ class SlotAttention(LlamaAttention):
                 hidden_states, position_embeddings, attention_mask, past_key_values, **kwargs
             )
             return plain
-        query, key, value = self.project(hidden_states)
         assert position_embeddings is not None
-        query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
+        query, key, value = self.project(hidden_states, position_embeddings)
         return self.o_proj(slots.attend(self.layer_idx, query, key, value)), None
 
-    def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, n, width] → queries, keys and values [B, heads, n, d]."""
+    def project(
+        self, hidden: Tensor, angles: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, n, width] → queries, keys (turned by ``angles``) and values [B, heads, n, d]."""
         shape = (*hidden.shape[:-1], -1, self.head_dim)
         query, key, value = (
             linear(hidden).view(shape).transpose(1, 2)
             for linear in (self.q_proj, self.k_proj, self.v_proj)
         )
+        query, key = apply_rotary_pos_emb(query, key, *angles)
         return query, key, value
 
 

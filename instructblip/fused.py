@@ -2,7 +2,8 @@
 
 CPU: linears whose weights are laid out once for the processor (:class:`PackedLinear`), and linears
 with 4-bit weights (:class:`Int4Linear`). Private operations of torch are tried on a small matrix
-first; where they are missing or differ, the plain module stays.
+first; where they are missing or differ, the plain module stays. Attention of the NPU is here, the
+rest of the NPU's in :mod:`instructblip.fused_npu`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, scaled_dot_product_attention
+
+from instructblip.devices import fp16_only
 
 GROUP = 128  # weights that share a scale and an offset in 4 bits
 BLOCK = 64  # outputs that the 4-bit layout packs together
@@ -179,6 +182,35 @@ def pack_linears(root: nn.Module, dtype: torch.dtype = torch.bfloat16) -> int:
     if dtype is torch.float32 or not packing(dtype):
         return 0
     return _swap(root, lambda plain: PackedLinear(plain) if plain.weight.dtype is dtype else None)
+
+
+def attention_mask(seen: Tensor) -> Tensor:
+    """A bool mask, True where a query sees a key, in the form that :func:`attend` takes.
+
+    The NPU's fused attention masks what is *hidden*; turned round here once, not in each layer.
+    """
+    return ~seen if _fused_attention(seen.device) else seen
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of [B, heads, n, d] over [B, kv heads, m, d] → [B, heads, n, d].
+
+    ``mask`` [n, m] or [B, 1, n, m] comes from :func:`attention_mask`.
+    """
+    if _fused_attention(query.device):
+        out: Tensor = torch.ops.npu.npu_fusion_attention(
+            query, key, value, query.shape[1], "BNSD",
+            atten_mask=mask, scale=query.shape[-1] ** -0.5,
+        )[0]  # fmt: skip
+        return out
+    grouped = query.shape[1] != key.shape[1]
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
+
+
+@functools.cache
+def _fused_attention(device: torch.device) -> bool:
+    """FlashAttentionScore runs on chips from 910B on; torch_npu's SDPA serves the others."""
+    return device.type == "npu" and not fp16_only(device)
 
 
 def plain_bytes(root: nn.Module) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from instructblip.attention import Attending, keep_projections, use_slots
 from instructblip.engine.base import ModelCard
+from instructblip.fused_npu import fuse_for
 from instructblip.images import CLIP_MEAN, CLIP_STD
 from instructblip.properties import Properties
 
@@ -60,6 +61,7 @@ class InstructBlip:
         self.dtype: torch.dtype = weights.language_model.dtype
         self.text_config = weights.config.get_text_config()
         use_slots(weights.language_model)
+        fuse_for(weights.language_model, self.device)
         self._projections = keep_projections(weights.qformer)
 
     def pixels(self, picture: Image.Image) -> Tensor:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +49,7 @@ FULL_MEMORY, FULL_ROW = 17e9, 1.1e9
 # Largest difference of the logits, as a share of the largest logit. In fp32 a device may multiply
 # in a shorter format (TF32, HF32); the others are some rounding steps of 8 and 11 bits.
 TOLERANCES = {torch.float32: 5e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-_FALLBACK = re.compile(r"operator '([\w:.]+)' is not currently supported.*fall back to run", re.S)
+_FALLBACK = re.compile(r"operator '([\w:.]+)' is not currently supported.*fall back to run")
 
 
 def smoke(device: torch.device, dtype: str = "auto") -> Iterator[Finding]:
@@ -68,8 +71,7 @@ def _watched(
 ) -> list[Finding]:  # fmt: skip
     """A part's findings, its failure included; operators that ran on the CPU go to ``fallen``."""
     found: list[Finding] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with _stderr_copied() as said:
         try:
             found.extend(part(device, dtype))
         except (InstructBlipError, RuntimeError, MemoryError) as error:
@@ -77,9 +79,33 @@ def _watched(
             found.append(
                 Finding(f"{part.__name__} failed ({words}). {explain(error) or ''}", False)
             )
-    for warning in caught:
-        fallen.update(_FALLBACK.findall(str(warning.message)))
+    fallen.update(_FALLBACK.findall("".join(said)))
     return found
+
+
+@contextmanager
+def _stderr_copied() -> Iterator[list[str]]:
+    """Fills the list, at the end, with what the process wrote to stderr; it is shown all the same.
+
+    torch-npu warns of a fallback from C++, past Python's warnings. ``tee`` is a process of its own,
+    so that nothing is lost if the device's driver ends this one.
+    """
+    said: list[str] = []
+    with tempfile.NamedTemporaryFile("r", errors="replace") as file:
+        tee = subprocess.Popen(["tee", file.name], stdin=subprocess.PIPE, stdout=2)
+        assert tee.stdin is not None
+        sys.stderr.flush()
+        own = os.dup(2)
+        os.dup2(tee.stdin.fileno(), 2)
+        try:
+            yield said
+        finally:
+            sys.stderr.flush()
+            os.dup2(own, 2)
+            os.close(own)
+            tee.stdin.close()
+            tee.wait()
+            said.append(file.read())
 
 
 def _fallbacks(device: torch.device, fallen: set[str]) -> Finding:
@@ -263,6 +289,7 @@ def speed(device: torch.device, dtype: torch.dtype) -> Iterator[Finding]:
     else:
         model = load("embedded", device=str(device), dtype=_name(device, dtype))
         batches = list(BATCHES)
+        chip = None  # so small a model waits for the host, not for the chip
         why = "on a CPU" if free is None else f"with {free / 1e9:.0f} GB free"
         yield Finding(f"Speed of the embedded model; the full size is left out {why}:")
     yield from measure(model, chip, batches)
@@ -276,7 +303,7 @@ def measure(
 ) -> Iterator[Finding]:
     """Times of a loaded model, and their shares of the chip's limit where that is known."""
     if chip is None:
-        yield Finding("No limit on paper is known for this device, so no shares are given.")
+        yield Finding("Shares of the limit on paper: only at full size, on a chip that is known.")
     seconds, tokens = _first_token(model, repeats)
     least = None if chip is None else first_token_limit(model, chip, tokens)
     yield _share(

@@ -179,7 +179,7 @@ def _wire_panel(
     keep = f"(...values) => window.page.keepSampling(values, {table})"
     for component in fields:
         component.change(None, fields, [preset], js=keep, **_CHEAP)
-    fill = f"(name, ...values) => {table}[name].map((value, i) => value ?? values[i])"
+    fill = f"(name, ...values) => ({table})[name].map((value, i) => value ?? values[i])"
     preset.input(None, [preset, *fields], fields, js=fill, **_CHEAP)
     reset.click(None, None, fields, js=f"() => {own}", **_CHEAP)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,9 +27,9 @@ def watched(part: object, fallen: set[str] | None = None) -> list[Finding]:
     return smoke._watched(part, CPU, BF16, set() if fallen is None else fallen)  # type: ignore[arg-type]
 
 
-def test_one_page_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_page_on_a_cpu(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--smoke", "--device", "cpu"]) == 0
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert err == ""  # nothing that would have to be cut out of a report
     for words in (
         "Device: cpu.", "Tiny random model in float32", "Tiny random model in bfloat16",
@@ -128,15 +129,17 @@ def test_an_error_of_ours_is_told_as_it_is() -> None:
     assert "speed failed (DeviceError: The device has gone.)" in watched(speed)[0].text
 
 
-def test_operators_that_fell_back_are_named_once() -> None:
+def test_operators_that_fell_back_are_named_once_and_stderr_is_shown(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     def part(*_: object) -> Iterator[Finding]:
         for name in ("aten::mode", "aten::_int_mm", "aten::mode"):
-            warnings.warn(
-                f"CAUTION: The operator '{name}' is not currently supported on the NPU backend and "
-                "will fall back to run on the CPU. This may have performance implications.",
-                stacklevel=1,
+            os.write(  # as C++ does
+                2,
+                b"[W] Warning: CAUTION: The operator '%s' is not currently supported on the NPU "
+                b"backend and will fall back to run on the CPU. (function x)\n" % name.encode(),
             )
-        warnings.warn("something else", stacklevel=1)
+        print("something else", file=sys.stderr)
         yield Finding("done")
 
     fallen: set[str] = set()
@@ -144,6 +147,11 @@ def test_operators_that_fell_back_are_named_once() -> None:
     found = smoke._fallbacks(CPU, fallen)
     assert found.well is False
     assert found.text.endswith("instead: aten::_int_mm, aten::mode.")
+    said = capfd.readouterr().err
+    assert said.count("CAUTION") == 3
+    assert "something else\n" in said
+    print("after", file=sys.stderr)
+    assert capfd.readouterr().err == "after\n"
 
 
 # --- speed -----------------------------------------------------------------------------------------
@@ -155,7 +163,7 @@ def test_shares_of_a_limit(tiny_model: InstructBlip) -> None:
         assert [f.well for f in found] == [well] * 3
         assert all("of the limit on paper" in f.text for f in found)
     unknown = list(smoke.measure(tiny_model, None, batches=(1,), repeats=1))
-    assert "No limit on paper is known" in unknown[0].text
+    assert "only at full size, on a chip that is known" in unknown[0].text
     assert not any("%" in f.text for f in unknown)
 
 

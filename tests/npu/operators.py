@@ -64,8 +64,9 @@ def swiglu(x: Tensor, dim: int = -1) -> Tensor:
 
 
 def fusion_attention(
-    query: Tensor, key: Tensor, value: Tensor, head_num: int, input_layout: str, *,
-    atten_mask: Tensor | None = None, scale: float = 1.0, sparse_mode: int = 0, **other: object,
+    query: Tensor, key: Tensor, value: Tensor, head_num: int, input_layout: str,
+    pse: Tensor | None = None, padding_mask: Tensor | None = None,
+    atten_mask: Tensor | None = None, scale: float = 1.0, *_: object, **__: object,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, int, int, int]:  # fmt: skip
     """[B, N, S, D] each; a mask is bool, and True is masked *out*."""
     assert input_layout == "BNSD"
