@@ -65,7 +65,8 @@ def load_engine(settings: Settings) -> Engine:
         settings.model, device=settings.device, dtype=settings.dtype, vicuna=settings.vicuna,
         bert=settings.bert, eva=settings.eva, instruct_blip=settings.instruct_blip,
     )  # fmt: skip
-    return LocalEngine(model, max_waiting=settings.max_waiting)
+    memory = int(settings.kv_memory * 1e9) or None
+    return LocalEngine(model, max_waiting=settings.max_waiting, kv_memory=memory)
 
 
 def serve(

@@ -37,6 +37,9 @@ class Settings:
     instruct_blip: str = _about("", "instruct_blip_vicuna7b_trimmed.pth or the like, likewise")
     device: str = _about("auto", "auto, cpu, cuda, mps or npu, with an index if wished (cuda:1)")
     dtype: str = _about("auto", "auto, fp32, bf16 or fp16")
+    kv_memory: float = _about(
+        0.0, "GB of memory for the keys and values of running chats; 0: a share of what is free"
+    )
     host: str = _about("127.0.0.1", "address to listen on; 0.0.0.0 for all")
     port: int = _about(7860, "port to listen on")
     data: str = _about("data", "folder for chats, pictures and keys")
@@ -61,6 +64,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         _between("port", self.port, 1, 65535)
+        _between("kv_memory", self.kv_memory, 0, 10_000)
         _between("grace", self.grace, 0, 86_400)
         _between("max_waiting", self.max_waiting, 1, 100_000)
         _between("per_owner", self.per_owner, 1, 1000)

@@ -21,7 +21,7 @@ from driver import HERE, ROOT, Server, free_port
 from slow_engine import SlowEngine
 from visits import Visit
 
-from instructblip.errors import CheckpointError
+from instructblip.errors import CheckpointError, OutOfMemory
 from webui.__main__ import main
 from webui.settings import Settings
 
@@ -301,3 +301,28 @@ def test_who_comes_early_gets_the_page_in_time(program: Callable[..., Program]) 
         assert client.get("/healthz").json()["ok"] is True
         assert "The model is being loaded" not in client.get("/", headers=HTML).text
     server.end(signal.SIGTERM)
+
+
+def test_memory_for_keys_and_values_is_what_the_settings_say(tmp_path: Path) -> None:
+    from instructblip.engine.kv_cache import CacheShape
+    from tests.tiny import make_checkpoint
+    from webui.__main__ import load_engine
+
+    tiny_folder = make_checkpoint(tmp_path / "tiny")
+
+    def engine(gigabytes: float) -> Any:
+        return load_engine(Settings(model=str(tiny_folder), device="cpu", kv_memory=gigabytes))
+
+    made = engine(0)
+    try:
+        model = made._model
+        each = CacheShape.of(model.text_config).nbytes(model.properties.context_length, model.dtype)
+    finally:
+        made.close()
+    small = engine(2.5 * each / 1e9)
+    try:
+        assert small.statistics()["slot_bytes"] == 2 * each
+    finally:
+        small.close()
+    with pytest.raises(OutOfMemory, match="--kv-memory"):
+        engine(0.5 * each / 1e9)
