@@ -119,11 +119,12 @@ class Answer:
         return (*self.prompt.segments, said) if said.ids else self.prompt.segments
 
     def chunk(self, size: int) -> Tensor:
-        """The next ``size`` embeddings of the prompt at most."""
+        """The next ``size`` embeddings of the prompt, or all the rest if that is little more."""
         assert self.slot is not None
         assert self._embeds is not None
-        at = len(self.slot.keys) - self._base
-        return self._embeds[at : at + size]
+        rest = self._embeds[len(self.slot.keys) - self._base :]
+        # A small rest costs as much in a forward of its own as the whole of this one.
+        return rest if len(rest) <= 1.5 * size else rest[:size]
 
     @property
     def prefilled(self) -> bool:

@@ -95,7 +95,10 @@ class LocalEngine:
         return stream
 
     def statistics(self) -> dict[str, Any]:
-        """Counters: waiting, running, served, cancelled, failed, units by kind, bytes of caches."""
+        """Counters: waiting, running, served, cancelled, failed, units by kind, bytes of caches.
+
+        ``longest_unit``: seconds of the longest forward so far, which Stop may have to wait for.
+        """
         with self._changed:
             counts = self._scheduler.counts
             return {
@@ -104,6 +107,7 @@ class LocalEngine:
                 "units": {k[5:]: n for k, n in counts.items() if k.startswith("unit.")},
                 "slots": self._arena.held,
                 "slot_bytes": self._arena.nbytes(),
+                "longest_unit": self._scheduler.longest_unit,
                 "picture_bytes": self._pictures.nbytes,
                 **{k: n for k, n in counts.items() if not k.startswith("unit.")},
             }

@@ -28,9 +28,10 @@ from instructblip.model import InstructBlip
 
 log = logging.getLogger(__name__)
 
-# A prefill chunk adapts to last about this long (seconds), so that nobody waits long for a token.
-CHUNK_SECONDS = 0.3
-CHUNK_TOKENS = (16, 512)
+# A prefill chunk adapts to last about this long (seconds): beside others who wait for tokens, alone.
+CHUNK_SECONDS = (0.3, 1.0)
+# Fewer tokens than the first hardly take less time: reading the weights is most of it.
+CHUNK_TOKENS = (32, 1024)
 SMOOTH = 0.8  # of the running mean that estimates are made from
 
 
@@ -50,7 +51,8 @@ class Scheduler:
         self.batch = min(batch, len(arena.slots))
         self._model, self._arena = model, arena
         self._stepper, self._pictures = stepper, pictures
-        self._chunk = CHUNK_TOKENS[0] * 4
+        self._rate = 64.0  # tokens a second of the last prefill chunk; slow until one was seen
+        self.longest_unit = 0.0  # seconds of one forward: how long Stop may take
         self._seconds = 0.0  # running mean of a request's time from start to end
         self._started: dict[Answer, float] = {}
 
@@ -162,7 +164,12 @@ class Scheduler:
         assert answer.slot is not None
         if answer.phase is Phase.DECODE:
             return Piece(answer.slot, token=answer.last)
-        return Piece(answer.slot, answer.chunk(self._chunk))
+        return Piece(answer.slot, answer.chunk(self._chunk()))
+
+    def _chunk(self) -> int:
+        alone = not any(a.phase is Phase.DECODE for a in self.running)
+        low, high = CHUNK_TOKENS
+        return int(min(max(self._rate * CHUNK_SECONDS[alone], low), high))
 
     def _count(self, answers: Sequence[Answer], pieces: Sequence[Piece], seconds: float) -> None:
         if any(p.embeds is None for p in pieces):
@@ -170,9 +177,8 @@ class Scheduler:
         for piece in pieces:
             if piece.embeds is not None:
                 self.counts["unit.prefill"] += 1
-                low, high = CHUNK_TOKENS
-                wanted = piece.size * CHUNK_SECONDS / max(seconds, 1e-6)
-                self._chunk = int(min(max(wanted, low), high))
+                self._rate = piece.size / max(seconds, 1e-6)
+        self.longest_unit = max(self.longest_unit, seconds)
 
     def _take_in(self, answers: Sequence[Answer], pieces: Sequence[Piece], logits: Tensor) -> None:
         """Count what was written, choose tokens, end who is done."""
@@ -221,7 +227,7 @@ class Scheduler:
     def _shrink(self) -> None:
         self._pictures.clear_tensors()
         release_memory(self._model.device)
-        self._chunk = max(self._chunk // 2, CHUNK_TOKENS[0])
+        self._rate /= 4
         self.counts["out_of_memory"] += 1
 
     def _fail(self, answer: Answer, error: Exception) -> None:

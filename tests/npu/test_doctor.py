@@ -6,7 +6,10 @@ import pytest
 
 from tests.npu.simulated import environment, run
 
-START = "import instructblip.devices; from tests.npu import compute; compute.install()\n"
+START = (
+    "import instructblip.devices; from tests.npu import compute, operators; "
+    "compute.install(); operators.install()\n"
+)
 ALONE = (
     "import sys; from instructblip import cli; "
     "sys.exit(cli.main(['doctor', '--smoke', '--device', 'npu']))"
