@@ -492,6 +492,7 @@ test_packages() { # prints Debian packages that the tests want and the machine l
   command -v chromium >/dev/null 2>&1 || echo chromium
   [ -n "$(fc-list :lang=zh 2>/dev/null | head -n 1)" ] || echo fonts-noto-cjk
   command -v shellcheck >/dev/null 2>&1 || echo shellcheck
+  command -v g++ >/dev/null 2>&1 || echo g++
 }
 
 install_test_packages() {
@@ -509,6 +510,23 @@ install_test_packages() {
   fi
   say "Not here, and not installable by this user: $missing"
   say "Without chromium the browser tests are skipped (an error with --strict)."
+  say "Without g++ the tests on a simulated NPU are skipped (an error with --strict)."
+}
+
+install_npu_simulation() { # torch-npu for tests/npu, in a folder that only these tests see
+  local pin version target args=()
+  pin="$(grep '^torch-npu==' "$ROOT/requirements-npu-sim.txt")"
+  version="${pin#*==}" target="$VENV/npu-simulation/torch-npu-${pin#*==}"
+  [ ! -d "$target/torch_npu" ] || return 0
+  [ -z "$WHEELHOUSE" ] || args=(--no-index --find-links "$WHEELHOUSE")
+  say "Installing torch-npu $version for the tests on a simulated NPU (44 MB to download) ..."
+  rm -rf "$target.partial"
+  if pip install --quiet --no-deps --target "$target.partial" ${args[@]+"${args[@]}"} "$pin" >&2 &&
+    mv "$target.partial" "$target"; then
+    return 0
+  fi
+  rm -rf "$target.partial"
+  say "Without torch-npu the tests on a simulated NPU are skipped (an error with --strict)."
 }
 
 step() { # TITLE COMMAND...: counts a failure and goes on
@@ -573,6 +591,8 @@ make_wheelhouse() { # everything that an installation on such a machine needs
   requirement_arguments dev
   pip download -d "$target" --find-links "$target" -c "$VENV/constraints.txt" "${ARGS[@]}" >&2 ||
     die "the download failed (see above)"
+  pip download -d "$target" --no-deps -r "$ROOT/requirements-npu-sim.txt" >&2 ||
+    say "torch-npu for the tests on a simulated NPU could not be downloaded; left out."
   say "$(du -sm "$target" | cut -f1) MB in $target after $((SECONDS - begun)) s, for $(uname -sm), Python $(venv_python_version), torch $FLAVOUR."
   say "On the server: bash launch.sh --wheelhouse DIR --torch $FLAVOUR"
 }
@@ -588,6 +608,7 @@ main() {
     test)
       prepare dev
       install_test_packages
+      install_npu_simulation
       run_tests
       ;;
     *)

@@ -187,9 +187,17 @@ def pack_linears(root: nn.Module, dtype: torch.dtype = torch.bfloat16) -> int:
 def attention_mask(seen: Tensor) -> Tensor:
     """A bool mask, True where a query sees a key, in the form that :func:`attend` takes.
 
-    The NPU's fused attention masks what is *hidden*; turned round here once, not in each layer.
+    The NPU's fused attention masks what is *hidden*; chips without it add a large negative number.
+    Turned once here, not in each layer.
     """
-    return ~seen if _fused_attention(seen.device) else seen
+    if _fused_attention(seen.device):
+        return ~seen
+    if _written_out(seen.device):
+        low = torch.finfo(torch.float16).min
+        return torch.zeros(seen.shape, dtype=torch.float16, device=seen.device).masked_fill_(
+            ~seen, low
+        )
+    return seen
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
@@ -203,14 +211,35 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
             atten_mask=mask, scale=query.shape[-1] ** -0.5,
         )[0]  # fmt: skip
         return out
+    if _written_out(query.device):
+        return attend_written_out(query, key, value, mask)
     grouped = query.shape[1] != key.shape[1]
     return scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
 
 
+def attend_written_out(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """:func:`attend` in four kernels, for chips where torch_npu's own takes seventeen.
+
+    ``mask`` is added: 0 where a query sees a key, else fp16's lowest number.
+    """
+    groups, scale = query.shape[1] // key.shape[1], query.shape[-1] ** -0.5
+    if groups > 1:
+        key, value = (kept.repeat_interleave(groups, 1) for kept in (key, value))
+    scores = query @ key.transpose(-1, -2)
+    scores = scores * scale if mask is None else torch.add(mask, scores, alpha=scale)
+    return scores.softmax(-1).to(query.dtype) @ value
+
+
 @functools.cache
 def _fused_attention(device: torch.device) -> bool:
-    """FlashAttentionScore runs on chips from 910B on; torch_npu's SDPA serves the others."""
+    """FlashAttentionScore runs on chips from 910B on."""
     return device.type == "npu" and not fp16_only(device)
+
+
+@functools.cache
+def _written_out(device: torch.device) -> bool:
+    """Older chips have no fused attention."""
+    return device.type == "npu" and fp16_only(device)
 
 
 def plain_bytes(root: nn.Module) -> int:

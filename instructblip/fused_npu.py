@@ -18,11 +18,15 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
 from instructblip.attention import SlotAttention
+from instructblip.devices import fp16_only
 
 # isort: split
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaMLP, LlamaRMSNorm
 
 log = logging.getLogger(__name__)
+
+# On 910A and 310P torch_npu has these as old-style operators only, compiled at run time.
+_COMPILED_ON_OLD_CHIPS = ("rotate",)
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -89,7 +93,9 @@ def plain_swiglu(x: Tensor) -> Tensor:
 
 def usable(name: str, device: torch.device) -> bool:
     """Whether a fused operator is to be used on a device; tried once, before it is first used."""
-    return device.type == "npu" and _tried(name, device)
+    if device.type != "npu" or (name in _COMPILED_ON_OLD_CHIPS and fp16_only(device)):
+        return False
+    return _tried(name, device)
 
 
 @functools.cache

@@ -113,6 +113,7 @@ def compose(
     size: int = SIZE,
     count: int | None = None,
     touch: Touch | None = None,
+    only: str | None = None,
 ) -> Scene:
     """A fresh scene; the same seed gives the same scene.
 
@@ -122,6 +123,7 @@ def compose(
         size: side of the picture in pixels.
         count: number of objects, else drawn from :data:`COUNTS`.
         touch: changes each icon before it is drawn (training's augmentation).
+        only: a group of :data:`KIND_SHARES` that all objects come from.
     """
     rng = random.Random(rng) if isinstance(rng, int) else rng
     count = count or rng.choices(range(1, 6), COUNTS)[0]
@@ -132,7 +134,7 @@ def compose(
     things: list[Thing] = []
     for box in boxes:
         look = scene_style if style or rng.random() < 0.7 else rng.choice(book.train_styles)
-        things.append(_draw(rng, image, box, look, things, book, touch))
+        things.append(_draw(rng, image, box, look, things, book, touch, only))
     return Scene(image, tuple(things), scene_style)
 
 
@@ -193,12 +195,13 @@ def _draw(
     earlier: list[Thing],
     book: Atlas,
     touch: Touch | None,
+    only: str | None,
 ) -> Thing:
     """Paint one object into ``box`` and say what it is."""
     size = image.width
     pixels = (round(box[0] * size), round(box[1] * size))
     side = max(8, round((box[2] - box[0]) * size))
-    name, kind = _choose(rng, earlier, book)
+    name, kind = _choose(rng, earlier, book, only)
     if kind in ("shape", "letter", "digit"):
         under = np.asarray(image.resize((8, 8), Image.Resampling.BOX, (
             pixels[0], pixels[1], min(size, pixels[0] + side), min(size, pixels[1] + side),
@@ -229,13 +232,15 @@ def _seen(coverage: Image.Image, size: int) -> tuple[float, float]:
     return (box[2] - box[0]) / size, (box[3] - box[1]) / size
 
 
-def _choose(rng: random.Random, earlier: list[Thing], book: Atlas) -> tuple[str, str]:
+def _choose(
+    rng: random.Random, earlier: list[Thing], book: Atlas, only: str | None
+) -> tuple[str, str]:
     """(name, kind) of the next object; sometimes a second one of an earlier name."""
     known = [t for t in earlier if t.kind != "unknown"]
     if known and rng.random() < REPEAT:
         again = rng.choice(known)
         return again.name, again.kind
-    group = rng.choices(list(KIND_SHARES), list(KIND_SHARES.values()))[0]
+    group = only or rng.choices(list(KIND_SHARES), list(KIND_SHARES.values()))[0]
     if group == "shape":
         return rng.choice(SHAPES), "shape"
     if group == "glyph":

@@ -11,6 +11,7 @@ import pytest
 
 from instructblip import cli
 from tests.launch.conftest import Tree
+from tests.tiny import make_checkpoint
 from webui.settings import Settings, parser, read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,6 +100,16 @@ def tree(tmp_path: Path) -> Tree:
     return made
 
 
+def with_folders(arguments: list[str], home: Path) -> list[str]:
+    """The reader's own folders: a checkpoint that is there, and a place for a new one."""
+    if {"FOLDER", "文件夹"} & set(arguments):
+        made = str(make_checkpoint(home / "checkpoint", width=128))
+        new = str(home / "converted")
+        real = {"FOLDER": made, "文件夹": made, "CONVERTED": new, "新文件夹": new}
+        return [real.get(word, word) for word in arguments]
+    return arguments
+
+
 # --- the commands ----------------------------------------------------------------------------------
 
 
@@ -126,8 +137,9 @@ def test_a_command_is_understood(
     elif arguments[2] == "webui":
         assert arguments[:2] == ["-P", "-m"]
         assert isinstance(read_settings(arguments[3:], {}), Settings)
-    else:  # on the embedded model, for real
+    else:  # on the embedded model, or a small one in the reader's folder, for real
         assert arguments[:3] == ["-P", "-m", "instructblip"]
+        arguments = with_folders(arguments, tree.home)
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr("sys.stdin", io.StringIO("What is in the picture?\n/quit\n"))
         assert cli.main(arguments[3:]) == 0

@@ -83,7 +83,7 @@ def plot(log: Path, picture: Path) -> None:
     for n, stage in enumerate(stages):
         rows = [r for r in reports if r["stage"] == stage]
         axes = figure.add_subplot(len(stages), 1, n + 1)
-        axes.set_prop_cycle(color=colormaps["tab20"].colors)
+        axes.set_prop_cycle(color=colormaps["tab20"](range(20)))
         for key in [k for k in rows[-1] if k not in ("stage", "seconds", "samples")]:
             points = [(r["samples"], r[key]) for r in rows if key in r]
             axes.plot(*zip(*points, strict=True), label=key, linewidth=1)

@@ -14,9 +14,10 @@ from torch.utils.data import IterableDataset, get_worker_info
 from instructblip.scenes import UNKNOWN, Scene
 from instructblip.training.batches import Batch, Collator
 from instructblip.training.dialogues import Dialogues, Exchange
-from instructblip.training.vision import PatchTargets, fresh_scene, pixels, targets
+from instructblip.training.vision import PatchTargets, fresh_scene, pixels, strange_scene, targets
 
 OUTSIDE_SHARE = 0.08
+STRANGE_SHARE = 0.1  # of scenes are one unknown drawing, changed, against naming what is new
 CHANGE_SHARE = 0.12
 TRIES = 12  # scenes drawn for one type of question
 LOOK_UPS = {"exists": 3, "where": 3, "relation": 3, "compare": 6}  # the slowest to learn
@@ -78,7 +79,10 @@ class Material(IterableDataset[Sample]):
     ) -> tuple[Scene, list[list[Exchange]]]:
         """A scene that ``kind`` can be asked about (not every one has two clear sizes)."""
         for _ in range(TRIES):
-            scene = fresh_scene(rng, self._photos, 0 if kind else OUTSIDE_SHARE)
+            if kind is None and rng.random() < STRANGE_SHARE:
+                scene = strange_scene(rng)
+            else:
+                scene = fresh_scene(rng, self._photos, 0 if kind else OUTSIDE_SHARE)
             made = [self._talk(rng, talks, scene, kind) for _ in range(self._each)]
             if kind is None or (made[0] and made[0][0].kind == kind):
                 break

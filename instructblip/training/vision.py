@@ -81,6 +81,12 @@ def fresh_scene(
     return Scene(touch_picture(rng, scene.image), scene.objects, scene.style) if touch else scene
 
 
+def strange_scene(rng: random.Random) -> Scene:
+    """One unknown drawing, its colours and outlines changed: as foreign as a photograph."""
+    scene = compose(rng, count=1, touch=touch_icon, only="unknown")
+    return Scene(touch_picture(rng, scene.image), scene.objects, scene.style)
+
+
 def patch_owner(scene: Scene) -> np.ndarray:
     """[49] index of the object under each patch's centre (the last drawn wins), or -1."""
     owner = np.full((GRID, GRID), -1)

@@ -27,6 +27,10 @@ case "$*" in
       exit 1
     fi
     ;;
+  '-m pip install --quiet --no-deps --target '*)
+    [ ! -e "$ANSWERS/pip-fails" ] || exit 1
+    mkdir -p "$6/torch_npu"
+    ;;
   '-m pip download '*) [ ! -e "$ANSWERS/pip-fails" ] ;;
   '- '*) [ -e "$ANSWERS/reachable" ] ;;
   '-P -m '* | '-m pytest'* | '-m ruff'* | '-m mypy'*)

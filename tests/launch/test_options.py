@@ -124,8 +124,32 @@ def test_tests_run_in_the_tree_strict_on_demand(tree: Tree) -> None:
 
 def test_what_the_machine_lacks_for_the_tests_is_said(tree: Tree) -> None:
     done = tree.launch("test")
-    assert "chromium fonts-noto-cjk shellcheck" in done.stderr
+    assert "chromium fonts-noto-cjk shellcheck g++" in done.stderr
     assert "Without chromium the browser tests are skipped (an error with --strict)" in done.stderr
+    assert "Without g++ the tests on a simulated NPU are skipped (an error" in done.stderr
+
+
+def test_torch_npu_for_the_simulation_lies_apart_from_torch(tree: Tree) -> None:
+    assert tree.launch("test").returncode == 0
+    home = tree.root / ".venv" / "npu-simulation"
+    assert [entry.name for entry in home.iterdir()] == ["torch-npu-2.13.0"]
+    assert (home / "torch-npu-2.13.0" / "torch_npu").is_dir()
+    assert not any("requirements-npu" in call for call in tree.installs())
+    tree.launch("install")
+    assert "simulated NPU" not in tree.launch("test").stderr.replace("tests on a simulated NPU", "")
+
+
+def test_without_torch_npu_the_other_tests_run(tree: Tree) -> None:
+    assert tree.launch("install").returncode == 0
+    assert tree.launch("test", "x.py").returncode == 0
+    home = tree.root / ".venv" / "npu-simulation"
+    for entry in home.iterdir():
+        entry.rename(tree.root / "away")
+    (tree.answers / "pip-fails").write_text("no network")
+    done = tree.launch("test", "x.py")
+    assert done.returncode == 0, done.stderr
+    assert "Without torch-npu the tests on a simulated NPU are skipped" in done.stderr
+    assert list(home.iterdir()) == []
 
 
 def test_the_script_is_sound() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE / "runtime"
-VERSION = "2.13.0"
+_PIN = re.compile(r"^torch-npu==(\S+)$", re.MULTILINE)
+VERSION = _PIN.findall((HERE.parents[1] / "requirements-npu-sim.txt").read_text("utf-8"))[0]
 HOME = Path(sys.prefix) / "npu-simulation"
 WHEEL = HOME / f"torch-npu-{VERSION}"
 # Libraries that only have to be there.

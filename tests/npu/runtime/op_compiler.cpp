@@ -1,21 +1,29 @@
 // A simulated libacl_op_compiler.so. Old-style operators that are compiled at run time are counted:
 // nothing of ours may need one.
-#include <atomic>
+#include <cstdio>
+#include <mutex>
+#include <string>
 
 namespace {
-std::atomic<int> compiled{0};
+std::mutex lock_;
+std::string compiled;  // "name\n" for each
+
+int compile(const char* name) {
+  std::lock_guard<std::mutex> guard(lock_);
+  compiled += std::string(name) + "\n";
+  return 0;
 }
+}  // namespace
 
 extern "C" {
-int simulation_compiled() { return compiled; }
-int aclopCompileAndExecute(...) {
-  compiled += 1;
-  return 0;
+// Their names; returns the length that the whole text has.
+size_t simulation_compiled(char* text, size_t size) {
+  std::lock_guard<std::mutex> guard(lock_);
+  std::snprintf(text, size, "%s", compiled.c_str());
+  return compiled.size();
 }
-int aclopCompileAndExecuteV2(...) {
-  compiled += 1;
-  return 0;
-}
+int aclopCompileAndExecute(const char* name, ...) { return compile(name); }
+int aclopCompileAndExecuteV2(const char* name, ...) { return compile(name); }
 int aclSetCompileopt(...) { return 0; }
 int aclrtGetSysParamOpt(...) { return 0; }
 int aclrtCtxSetSysParamOpt(...) { return 0; }

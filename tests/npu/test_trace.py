@@ -1,0 +1,60 @@
+"""Kernel launches and memory at the size of InstructBLIP-Vicuna-7B; README.md has the table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.npu.simulated import Simulated
+
+TABLE = Path(__file__).with_name("README.md")
+# Bytes of a card, from Huawei's data sheets: Atlas 800T A2 (910B3), Atlas 300I Duo (310P3, a chip).
+MEMORY = {"Ascend910B3": 64 << 30, "Ascend310P3": 48 << 30}
+PHASES = {
+    "decode, batch 1": ("decode", 1), "decode, batch 8": ("decode", 8),
+    "prefill, 160 positions": ("prefill",), "ViT, a picture": ("vit",),
+    "Q-Former, an instruction": ("query",),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=MEMORY)
+def traced(request: pytest.FixtureRequest) -> Iterator[tuple[str, Simulated]]:
+    """A chip that computes nothing and counts."""
+    process = Simulated(trace=True, soc=request.param, memory=MEMORY[request.param])
+    yield request.param, process
+    process.end()
+
+
+def table() -> dict[str, dict[str, int]]:
+    """Launches of the README's table: phase → chip → count."""
+    rows = re.findall(r"^\| ([^|]+) \| \d+ \| (\d+) \| (\d+) \|$", TABLE.read_text("utf-8"), re.M)
+    return {phase: {"Ascend910B3": int(a), "Ascend310P3": int(b)} for phase, a, b in rows}
+
+
+def test_launches_are_those_of_the_table_and_no_operator_is_compiled(
+    traced: tuple[str, Simulated],
+) -> None:
+    soc, npu = traced
+    counts = {
+        phase: sum(npu.call(f"trace.{function}", *args).values())
+        for phase, (function, *args) in PHASES.items()
+    }
+    assert counts == {phase: row[soc] for phase, row in table().items()}
+    memory = npu.call("trace.memory")
+    assert memory["old_style"] == {}
+    assert memory["weights"] < memory["peak"] < memory["total"] == MEMORY[soc]
+
+
+def test_decoding_stays_under_450_launches_where_attention_is_fused(
+    traced: tuple[str, Simulated],
+) -> None:
+    soc, npu = traced
+    step = npu.call("trace.decode", 1)
+    if soc == "Ascend910B3":
+        assert sum(step.values()) < 450
+        assert step["aclnnFlashAttentionScore"] == 32
+    else:
+        assert "aclnnFlashAttentionScore" not in step
