@@ -206,6 +206,8 @@ choose_flavour() { # sets FLAVOUR for a new installation
     npu="$(own_version "$PYTHON" torch-npu)"
     if [ -n "$torch" ]; then
       FLAVOUR=keep
+      [ "$(cann_number "$torch" || echo 2007)" -ge 2007 ] || die "$PYTHON has torch $torch; 2.7 or newer is needed.
+  Upgrade it there${npu:+ (and torch-npu $npu with it)}, or install one apart: --torch cpu, cuda or npu"
       say "torch $torch${npu:+ with torch-npu $npu} of $PYTHON is used as it is."
       if [ -z "$npu" ] && [ "$(detect_flavour)" = npu ]; then
         say "It has no torch-npu, so the NPU stays unused; --torch npu installs a pair that fits."

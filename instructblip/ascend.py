@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 TABLE = Path(__file__).with_name("cann_versions.txt")
-# Set by launch.sh as well, where the user has not. Source: torch-npu's performance guide.
+# Set by launch.sh (instructblip/cann.sh) as well, where the user has not. Source: torch-npu's performance guide.
 RECOMMENDED: Mapping[str, str] = {
     "TASK_QUEUE_ENABLE": "2",
     "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:True",
@@ -52,6 +52,12 @@ FAULTS: tuple[Fault, ...] = (
         "NNAL, CANN's library of transformer operators, was not found.",
         "Install Ascend-cann-nnal in the version of CANN, then start with `bash launch.sh`, which "
         "sources nnal/atb/set_env.sh.",
+    ),
+    Fault(
+        ("libascend_hal.so",),
+        "The NPU's driver, which has libascend_hal.so, was not found.",
+        "Install the driver; in a container, hand over the folder /usr/local/Ascend/driver and start "
+        "with `bash launch.sh`.",
     ),
     Fault(
         ("not in libopapi.so",),

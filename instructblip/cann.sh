@@ -6,6 +6,8 @@
 CANN="" CANN_VERSION="" CANN_SCRIPT="" TORCH_NPU="" NPU_PYTHON=""
 # shellcheck disable=SC2153
 CANN_TABLE="$ROOT/instructblip/cann_versions.txt"
+# What torch-npu runs fastest with (RECOMMENDED of instructblip/ascend.py); the user's own stay.
+RECOMMENDED=(TASK_QUEUE_ENABLE=2 PYTORCH_NPU_ALLOC_CONF=expandable_segments:True CPU_AFFINITY_CONF=1)
 
 npu_devices() { # prints the names of the NPUs that show under /dev
   local device
@@ -67,15 +69,16 @@ exports_of() { # SCRIPT ARGUMENTS: prints the commands that set what the script 
     set +eu +o pipefail
     # shellcheck disable=SC1090
     source "$script" "$@" >/dev/null 2>&1
-    exports_since "$launch_before"
+    exports_since "$launch_before" "${RECOMMENDED[@]%%=*}"
   )
 }
 
-exports_since() { # LIST: prints commands for the exported variables that are not in an older `declare -x`
-  local name
+exports_since() { # LIST NAME...: prints commands for the exported variables that are not in an older `declare -x`
+  local name before="$1" # NAME...: left out
+  shift
   for name in $(compgen -e); do
-    case "$name" in _ | PWD | OLDPWD | SHLVL) continue ;; esac
-    case "$1" in
+    case " _ PWD OLDPWD SHLVL $* " in *" $name "*) continue ;; esac
+    case "$before" in
       *"$(declare -p "$name")"*) ;;
       *) printf 'export %s=%q\n' "$name" "${!name-}" ;;
     esac
@@ -105,7 +108,7 @@ cann_version() { # prints the version of the CANN in folder $1, if it can be rea
   printf '%s\n' "$version"
 }
 
-cann_number() { # 8.3.RC1 becomes 8003; fails where there is no version
+cann_number() { # 8.3.RC1 becomes 8003, torch's 2.7.1 becomes 2007; fails where there is no version
   [[ "$1" =~ ^([0-9]+)\.([0-9]+) ]] || return 1
   printf '%s\n' $((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2]))
 }
@@ -135,6 +138,11 @@ choose_cann() { # sets CANN, CANN_VERSION and CANN_SCRIPT; fails when none is in
     for file in "$CANN/set_env.sh" "$CANN/../set_env.sh"; do
       if [ -z "$CANN_SCRIPT" ] && [ -f "$file" ]; then CANN_SCRIPT="$file"; fi
     done
+    if [ -z "$CANN_SCRIPT" ]; then
+      say "$CANN has no set_env.sh, and LD_LIBRARY_PATH does not lead into it: its libraries may not be found."
+    elif [ -z "$CANN_VERSION" ] && home="$(probe_cann "$CANN_SCRIPT")"; then # the root was named
+      CANN_VERSION="$(cann_version "$home")"
+    fi
     return 0
   fi
   [ -z "${ASCEND_HOME_PATH:-}" ] ||
@@ -163,11 +171,30 @@ nnal_script() { # prints the set_env.sh of NNAL, if it is installed
   done < <(printf '%s\n' "$CANN" "${CANN%/*}" "${CANN%/*/*}" && cann_roots)
 }
 
+driver_root() { # prints the folder that the driver is installed under
+  local recorded
+  recorded="$(sed -n 's/^Driver_Install_Path_Param=//p' "$SYSROOT/etc/ascend_install.info" 2>/dev/null | head -n 1)" || true
+  printf '%s\n' "$SYSROOT${recorded:-/usr/local/Ascend}"
+}
+
+add_driver_libraries() { # in a container the linker does not know them, and not every set_env.sh adds them
+  local folder root
+  root="$(driver_root)"
+  for folder in "$root"/driver/lib64 "$root"/driver/lib64/common "$root"/driver/lib64/driver; do
+    case ":${LD_LIBRARY_PATH:-}:" in *:"$folder":* | *:"$folder"/:*) continue ;; esac
+    [ ! -d "$folder" ] || export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder"
+  done
+}
+
 enter_cann() { # sets the environment of CANN and torch-npu, once; fails when there is no CANN
   local nnal="" name state="not installed"
   [ -z "$CANN" ] || return 0
   choose_cann || return 1
+  for name in "${RECOMMENDED[@]}"; do
+    if [ -z "$(printenv_of "${name%%=*}")" ]; then export "${name?}"; fi
+  done
   [ -z "$CANN_SCRIPT" ] || eval "$(exports_of "$CANN_SCRIPT")"
+  add_driver_libraries
   if [ ! -d "${ATB_HOME_PATH:-}" ]; then
     nnal="$(nnal_script)"
     # torch has the new C++ ABI from 2.7 on; the script would import torch to learn that.
@@ -176,9 +203,6 @@ enter_cann() { # sets the environment of CANN and torch-npu, once; fails when th
     [ -d "${ATB_HOME_PATH:-}" ] ||
       say "NNAL is $state; if libatb.so is missed, install Ascend-cann-nnal in CANN's version."
   fi
-  for name in TASK_QUEUE_ENABLE=2 PYTORCH_NPU_ALLOC_CONF=expandable_segments:True CPU_AFFINITY_CONF=1; do
-    if [ -z "$(printenv_of "${name%%=*}")" ]; then export "${name?}"; fi
-  done
   say "CANN ${CANN_VERSION:-of unknown version} in $CANN${ATB_HOME_PATH:+, NNAL in $ATB_HOME_PATH}."
 }
 

@@ -145,8 +145,11 @@ def _devices(machine: Machine) -> Iterator[Finding]:
 
 
 def _driver(machine: Machine) -> Iterator[Finding]:
+    record = machine.root / "etc/ascend_install.info"
     for what in ("driver", "firmware"):
-        file = machine.root / "usr/local/Ascend" / what / "version.info"
+        home = _field(record, f"{what.capitalize()}_Install_Path_Param") or "/usr/local/Ascend"
+        folder = f"{home.rstrip('/')}/{what}"
+        file = machine.root / folder.lstrip("/") / "version.info"
         version = _field(file, "Version")
         if version:
             yield Finding(f"{what.capitalize()} {version}.", True)
@@ -154,13 +157,11 @@ def _driver(machine: Machine) -> Iterator[Finding]:
             yield Finding("Firmware: a container does not show it.")
         else:
             cure = (
-                f"Start the container with -v /usr/local/Ascend/{what}:/usr/local/Ascend/{what}."
+                f"Start the container with -v {folder}:{folder}."
                 if machine.in_container()
-                else f"Install the NPU's {what}; if it is elsewhere, /etc/ascend_install.info says so."
+                else f"Install the NPU's {what}."
             )
-            yield Finding(
-                f"No {what}: /usr/local/Ascend/{what}/version.info is absent. {cure}", False
-            )
+            yield Finding(f"No {what}: {folder}/version.info is absent. {cure}", False)
 
 
 def _field(file: Path, name: str) -> str | None:

@@ -19,8 +19,10 @@ from torch.nn.functional import linear, silu
 
 from instructblip.attention import SlotAttention
 from instructblip.devices import fp16_only
+from instructblip.fused import attend
 
 # isort: split
+from transformers import AttentionInterface
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaMLP, LlamaRMSNorm
 
 log = logging.getLogger(__name__)
@@ -190,10 +192,28 @@ class FusedLayer(LlamaDecoderLayer):
         return out
 
 
-def fuse_for(language_model: nn.Module, device: torch.device) -> None:
-    """:func:`fuse_layers` on an NPU; other devices keep the plain layers."""
+def fuse_for(weights: Any, device: torch.device) -> None:
+    """Fuse a whole InstructBLIP on an NPU; other devices keep the plain modules."""
     if device.type == "npu":
-        fuse_layers(language_model)
+        fuse_layers(weights.language_model)
+        for tower in (weights.vision_model, weights.qformer):
+            tower.set_attn_implementation(TOWER_ATTENTION)
+
+
+def tower_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    **_: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """ViT's and Q-Former's attention in transformers' form: → [B, n, heads, d], no weights.
+
+    Nothing is padded there, so there is no mask. The scale is d^-0.5 in both.
+    """
+    assert attention_mask is None
+    return attend(query, key, value, None).transpose(1, 2), None
+
+
+TOWER_ATTENTION = "instructblip_npu"
+AttentionInterface.register(TOWER_ATTENTION, tower_attention)
 
 
 def fuse_layers(language_model: nn.Module) -> None:

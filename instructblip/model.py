@@ -61,7 +61,7 @@ class InstructBlip:
         self.dtype: torch.dtype = weights.language_model.dtype
         self.text_config = weights.config.get_text_config()
         use_slots(weights.language_model)
-        fuse_for(weights.language_model, self.device)
+        fuse_for(weights, self.device)
         self._projections = keep_projections(weights.qformer)
 
     def pixels(self, picture: Image.Image) -> Tensor:
@@ -93,18 +93,13 @@ class InstructBlip:
         ids = torch.tensor([self.qformer_ids(text)], device=self.device)
         precise = self.weights.language_projection.weight.dtype
         queries = self.weights.query_tokens.to(precise)
-        count = queries.shape[1]
-        mask = torch.ones(1, count + ids.shape[1], dtype=torch.long, device=self.device)
-        seen = torch.ones(features.embeds.shape[:2], dtype=torch.long, device=self.device)
-        with self._keeping(features.projections):
+        with self._keeping(features.projections):  # nothing is padded, so no masks
             output = self.weights.qformer(
                 input_ids=ids,
-                attention_mask=mask,
                 query_embeds=queries,
                 encoder_hidden_states=features.embeds.to(precise),
-                encoder_attention_mask=seen,
             ).last_hidden_state
-        projected: Tensor = self.weights.language_projection(output[:, :count])
+        projected: Tensor = self.weights.language_projection(output[:, : queries.shape[1]])
         return projected[0].to(self.dtype)
 
     @contextlib.contextmanager

@@ -222,6 +222,8 @@ class Scheduler:
                 answer.retried = True
                 answer.again()  # it stays in line for the next round
                 return
+            if typed is not None:  # whoever asked reads a sentence; the log has the rest
+                log.error("request %s: %s", answer.request.request_id, typed, exc_info=error)
             self._fail(answer, typed or error)
 
     def _shrink(self) -> None:

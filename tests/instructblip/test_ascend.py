@@ -7,6 +7,7 @@ from instructblip.ascend import FAULTS, cann_rows, explain, row_for, torch_of
 # As torch-npu and the loader word them.
 SEEN = {
     "libhccl.so: cannot open shared object file: No such file or directory": "launch.sh env",
+    "libascend_hal.so: cannot open shared object file": "/usr/local/Ascend/driver",
     "ImportError: libatb.so: cannot open shared object file": "Ascend-cann-nnal",
     "NPU function error: aclrtSetDevice, error code is 107001": "--device npu:0",
     "SetDevice error code is 107002\n[Error]: The context is empty.": "report it",

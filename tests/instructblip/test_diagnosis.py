@@ -121,6 +121,20 @@ def test_driver_and_firmware(machine: Machine, what: str) -> None:
         assert "Firmware: a container does not show it." in hints(inside)
 
 
+def test_a_driver_elsewhere(machine: Machine) -> None:
+    (machine.root / "opt").mkdir()
+    (machine.root / "usr/local/Ascend").rename(machine.root / "opt/ascend")
+    assert len(faults(machine)) == 2
+    record = machine.root / "etc/ascend_install.info"
+    record.parent.mkdir()
+    record.write_text(
+        "UserName=x\nDriver_Install_Path_Param=/opt/ascend/\nFirmware_Install_Path_Param=/opt/ascend\n"
+    )
+    assert faults(machine) == []
+    (machine.root / "opt/ascend/driver/version.info").unlink()
+    assert "No driver: /opt/ascend/driver/version.info is absent" in one(machine)
+
+
 def test_an_ill_chip(machine: Machine) -> None:
     ill = SMI.replace(
         "| 1     910B3               | OK      ", "| 1     910B3               | Alarm   "

@@ -161,6 +161,14 @@ def test_the_users_own_choice_counts_even_if_it_is_old(tree: Tree) -> None:
     assert "CANN 8.0.0 is too old" in said
 
 
+def test_a_named_folder_may_be_the_one_that_holds_the_script(tree: Tree) -> None:
+    tree.npus()
+    folder = tree.cann("8.5.0", "opt/ascend-toolkit", home="latest")
+    done = tree.launch(environment={"ASCEND_HOME_PATH": str(folder)})
+    assert done.returncode == 0, done.stderr
+    assert "For CANN 8.5.0: torch 2.9.0 with torch-npu 2.9.0." in done.stderr
+
+
 def broken_link(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.symlink_to("cann-6.0")
@@ -309,6 +317,19 @@ def test_a_python_with_its_own_torch_npu_is_kept(tree: Tree) -> None:
     assert "seen=CANN 8.5.0 queue=2" in ran.read_text()
 
 
+@pytest.mark.parametrize("npu", ["2.1.0.post12", ""])
+def test_an_own_torch_that_is_too_old_is_refused(tree: Tree, npu: str) -> None:
+    tree.npus()
+    tree.cann("9.0.0")
+    tree.answer("torch", "2.1.0")
+    if npu:
+        tree.answer("torch-npu", npu)
+    said = refused(tree.launch("--python", "python3"), tree)
+    assert "has torch 2.1.0; 2.7 or newer is needed. Upgrade it there" in said
+    assert (f"(and torch-npu {npu} with it)" in said) is bool(npu)
+    assert "torch-npu==2.10.0" in (tree.launch("--torch", "npu").stderr and constraints(tree))
+
+
 def test_an_own_torch_npu_that_does_not_fit_is_said(tree: Tree) -> None:
     tree.npus()
     tree.cann("9.0.0")
@@ -410,4 +431,4 @@ def test_a_wheelhouse_for_a_server_with_another_cann(tree: Tree) -> None:
     assert "CANN 8.2.RC1 is too old" in done.stderr
     done = tree.launch("wheelhouse", "house", "--torch", "npu", "--cann", "8.5.0")
     assert done.returncode == 0, done.stderr
-    assert "requirements-npu.txt" in tree.calls("-m pip download")[-1]
+    assert "requirements-npu.txt" in tree.calls("-m pip download")[-2]  # then the simulation's

@@ -7,9 +7,10 @@ import subprocess
 
 import pytest
 
+from instructblip.ascend import RECOMMENDED
 from tests.launch.conftest import Tree
 
-NAMES = ("TASK_QUEUE_ENABLE", "PYTORCH_NPU_ALLOC_CONF", "CPU_AFFINITY_CONF")
+NAMES = tuple(RECOMMENDED)
 
 
 def sourced(
@@ -33,11 +34,7 @@ def test_cann_is_sourced_and_the_variables_are_set(tree: Tree) -> None:
     assert done.returncode == 0, done.stderr
     status, *variables = done.stdout.splitlines()
     assert status == f"0,CANN 9.0.0,{folder},{nnal}"
-    assert sorted(variables) == [
-        'declare -x CPU_AFFINITY_CONF="1"',
-        'declare -x PYTORCH_NPU_ALLOC_CONF="expandable_segments:True"',
-        'declare -x TASK_QUEUE_ENABLE="2"',
-    ]  # fmt: skip
+    assert sorted(variables) == sorted(f'declare -x {n}="{v}"' for n, v in RECOMMENDED.items())
     assert f"CANN 9.0.0 in {folder}, NNAL in {nnal}." in done.stderr
     assert "Ascend NPUs: davinci0." in done.stderr
 
@@ -49,6 +46,40 @@ def test_what_the_user_set_stays(tree: Tree) -> None:
         tree, "echo $TASK_QUEUE_ENABLE ${SEEN-no} $ASCEND_HOME_PATH $CPU_AFFINITY_CONF", **own
     )
     assert done.stdout.split() == ["0", "no", str(tree.home), "1"]
+
+
+@pytest.mark.parametrize("own", ["", "0"])
+def test_a_script_of_ascend_does_not_change_what_the_user_set(tree: Tree, own: str) -> None:
+    for folder in (tree.cann(), tree.nnal()):
+        script = folder / "set_env.sh"
+        script.write_text(f"export TASK_QUEUE_ENABLE=1\n{script.read_text()}")
+    done = sourced(
+        tree, "echo $TASK_QUEUE_ENABLE $SEEN", **({"TASK_QUEUE_ENABLE": own} if own else {})
+    )
+    assert done.stdout == f"{own or 2} CANN 9.1.0\n"
+
+
+@pytest.mark.parametrize("record", ["", "/opt/ascend"])
+def test_the_drivers_libraries_are_added_once_and_last(tree: Tree, record: str) -> None:
+    folder = tree.cann("9.0.0")
+    driver = tree.machine / (record or "/usr/local/Ascend").lstrip("/") / "driver/lib64"
+    for part in ("common", "driver"):
+        (driver / part).mkdir(parents=True)
+    if record:
+        file = tree.machine / "etc/ascend_install.info"
+        file.parent.mkdir()
+        file.write_text(f"UserName=x\nDriver_Install_Path_Param={record}\n")
+    look = "echo $LD_LIBRARY_PATH"
+    first = f"{folder}/lib64::{driver}:{driver}/common:{driver}/driver"
+    assert sourced(tree, look).stdout == f"{first}\n"
+    again = {"LD_LIBRARY_PATH": first, "ASCEND_HOME_PATH": str(folder)}
+    assert sourced(tree, look, **again).stdout == f"{first}\n"
+
+
+def test_a_named_folder_without_its_script_is_said(tree: Tree) -> None:
+    done = sourced(tree, "echo $?", ASCEND_HOME_PATH=str(tree.home))
+    assert done.stdout == "0\n"
+    assert f"{tree.home} has no set_env.sh" in done.stderr
 
 
 @pytest.mark.parametrize("home", ["", "latest"])

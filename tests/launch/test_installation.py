@@ -208,10 +208,11 @@ def test_a_wheelhouse_that_is_absent_or_lacks_something(tree: Tree) -> None:
 def test_a_wheelhouse_is_filled(tree: Tree) -> None:
     done = tree.launch("wheelhouse", "wheels", "--torch", "cpu")
     assert done.returncode == 0, done.stderr
-    (download,) = tree.calls("-m pip download")
+    download, simulation = tree.calls("-m pip download")
     assert f"-d {tree.home}/wheels" in download
     assert "requirements.txt" in download
     assert "requirements-dev.txt" in download
+    assert f"-d {tree.home}/wheels --no-deps -r {tree.root}/requirements-npu-sim.txt" in simulation
     assert "bash launch.sh --wheelhouse DIR --torch cpu" in done.stderr
     assert not tree.venv.exists()
     assert [path.name for path in tree.home.iterdir()] == ["wheels"]  # nothing is left behind

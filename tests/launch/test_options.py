@@ -134,9 +134,9 @@ def test_torch_npu_for_the_simulation_lies_apart_from_torch(tree: Tree) -> None:
     home = tree.root / ".venv" / "npu-simulation"
     assert [entry.name for entry in home.iterdir()] == ["torch-npu-2.13.0"]
     assert (home / "torch-npu-2.13.0" / "torch_npu").is_dir()
-    assert not any("requirements-npu" in call for call in tree.installs())
-    tree.launch("install")
-    assert "simulated NPU" not in tree.launch("test").stderr.replace("tests on a simulated NPU", "")
+    tree.forget()
+    assert tree.launch("test").returncode == 0
+    assert tree.installs() == []  # once is enough
 
 
 def test_without_torch_npu_the_other_tests_run(tree: Tree) -> None:

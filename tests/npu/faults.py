@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -21,12 +22,17 @@ def second_device() -> dict[str, Any]:
             answers[device[:3]] = chats.last(made.submit(asked)).answer_ids
             if device != "cpu":
                 answers["device"] = made.card.device
+                answers["current"] = torch.npu.current_device()
     answers["peaks"] = [runtime.simulation_peak(n) for n in range(2)]
     return answers
 
 
 def broken(function: str, code: int, before: int = 2) -> dict[str, Any]:
     """A device that fails in mid-stream after ``before`` tokens, and is well again afterwards."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("instructblip").addHandler(handler)
     with chats.engine("npu", static=True) as made:
         want = chats.last(made.submit(chats.request(chats.QUESTIONS[1]))).answer_ids
         seen, end = 0, None
@@ -40,7 +46,7 @@ def broken(function: str, code: int, before: int = 2) -> dict[str, Any]:
         return {
             "finish": str(end.finish), "tokens": seen, "same_afterwards": after == want,
             "error": f"{getattr(end.error, 'code', '')}: {end.error}",
-            "statistics": made.statistics(),
+            "statistics": made.statistics(), "logged": said,
         }  # fmt: skip
 
 

@@ -21,7 +21,6 @@ def install() -> None:
     implement("npu::npu_rotary_mul", rotary_mul)
     implement("npu::npu_swiglu", swiglu)
     implement("npu::npu_fusion_attention", fusion_attention)
-    implement("npu::npu_weight_quant_batchmatmul", weight_quant_batchmatmul)
 
 
 def format_cast(x: Tensor, *_: object) -> Tensor:
@@ -82,16 +81,3 @@ def fusion_attention(
     out = scores.softmax(-1) @ value.float().repeat_interleave(groups, 1)
     empty = torch.empty(0)
     return out.to(query.dtype), empty, empty.clone(), empty.clone(), 0, 0, 0
-
-
-def weight_quant_batchmatmul(
-    x: Tensor, weight: Tensor, antiquant_scale: Tensor, antiquant_offset: Tensor | None = None,
-    quant_scale: Tensor | None = None, quant_offset: Tensor | None = None,
-    bias: Tensor | None = None, antiquant_group_size: int = 0, inner_precise: int = 0,
-    weight_dtype: int | None = None,
-) -> Tensor:  # fmt: skip
-    """x [m, k], weight int8 [k, n], scale and offset [n]: x @ ((weight + offset) · scale) + bias."""
-    assert weight.dtype is torch.int8
-    wide = weight.float() if antiquant_offset is None else weight.float() + antiquant_offset.float()
-    out = x.float() @ (wide * antiquant_scale.float())
-    return (out if bias is None else out + bias.float()).to(x.dtype)

@@ -15,6 +15,8 @@ from typing import Any
 
 from tests.npu.build import WHEEL, build
 
+# TORCH_DEVICE_BACKEND_AUTOLOAD: instructblip has set it here, and a fresh process starts without.
+NOT_INHERITED = ("ASCEND_", "SIMULATED_", "TORCH_DEVICE_")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -28,7 +30,7 @@ def environment(*, trace: bool = False, **simulated: object) -> dict[str, str]:
     ``simulated``: count, soc, memory (bytes) and faults ("function=code,…") of the device.
     """
     runtime = str(build(trace))
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("ASCEND_", "SIMULATED_"))}
+    env = {k: v for k, v in os.environ.items() if not k.startswith(NOT_INHERITED)}
     env |= {f"SIMULATED_NPU_{k.upper()}": str(v) for k, v in simulated.items()}
     env |= {
         "LD_LIBRARY_PATH": runtime, "ASCEND_HOME_PATH": runtime, "ASCEND_OPP_PATH": runtime,
@@ -57,7 +59,7 @@ class Simulated:
         try:
             self._process.stdin.write(json.dumps([function, args, kwargs]) + "\n")
             line = self._process.stdout.readline()
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):  # it died, now or in an earlier test
             line = ""
         if not line:
             raise Failed(f"the process died in {function}:\n{self.end()}")

@@ -30,6 +30,7 @@ def test_a_device_that_fails_in_mid_stream(
     assert words in said["error"]
     assert str(code) in said["error"]
     assert "Traceback" not in said["error"]
+    assert any(str(code) in line for line in said["logged"])  # the page refers to the log
     assert said["same_afterwards"]
     assert said["statistics"]["failed"] == 1
 

@@ -42,7 +42,7 @@ def test_launches_are_those_of_the_table_and_no_operator_is_compiled(
         phase: sum(npu.call(f"trace.{function}", *args).values())
         for phase, (function, *args) in PHASES.items()
     }
-    assert counts == {phase: row[soc] for phase, row in table().items()}
+    assert counts == {phase: row[soc] for phase, row in table().items()}, f"{soc}: {counts}"
     memory = npu.call("trace.memory")
     assert memory["old_style"] == {}
     assert memory["weights"] < memory["peak"] < memory["total"] == MEMORY[soc]
