@@ -100,11 +100,18 @@ def from_scratch(model: InstructBlip, request: Request, picture: bytes) -> None:
 
 def batch(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
     """Tokens a second of sessions of unlike lengths together, and of transformers one at a time."""
-    table = Table("batch", ("sessions", "ours tokens/s", "transformers tokens/s", "times"))
+    columns = (
+        "sessions",
+        "ours tokens/s",
+        "transformers tokens/s",
+        "join, share of a step",
+        "times",
+    )
+    table = Table("batch", columns)
     static = model.device.type != "cpu"
     for count in args.batches:
         lengths = _lengths(count, args.context)
-        arena, slots = _filled(model, lengths)
+        arena, slots = _filled(model, lengths, spare=1)
         step = (StaticStep if static else RaggedStep)(model, arena)
         caches = [_their_cache(model, arena, slot) for slot in slots]
 
@@ -115,10 +122,19 @@ def batch(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
             for cache in caches:
                 _their_step(model, cache)
 
-        one, two = clock.medians(args.repeats, ours, theirs)
-        table.rows.append((count, count / one, count / two, two / one))
+        one, two, join = clock.medians(args.repeats, ours, theirs, partial(_join, arena, slots[-1]))
+        table.rows.append((count, count / one, count / two, join / one, two / one))
     table.note = f"decode, contexts of {args.context[0]} to {args.context[1]} tokens"
     return table
+
+
+def _join(arena: Arena, longest: Slot) -> None:
+    """A branch of the longest session joins: the one slot copy that there is, and leaves again."""
+    taken = arena.take([*longest.keys, "new"])
+    assert taken is not None
+    slot, _ = taken
+    slot.busy = False
+    arena.cut(slot, 0)
 
 
 def decode(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
@@ -265,17 +281,23 @@ def _lengths(count: int, context: Sequence[int]) -> list[int]:
     return [low + (high - low) * n // max(count - 1, 1) for n in range(count)]
 
 
-def _filled(model: InstructBlip, lengths: Sequence[int]) -> tuple[Arena, list[Slot]]:
-    """An arena whose slots hold random keys and values of these lengths."""
+def _filled(
+    model: InstructBlip, lengths: Sequence[int], spare: int = 0
+) -> tuple[Arena, list[Slot]]:
+    """An arena whose slots hold random keys and values of these lengths, and ``spare`` empty ones.
+
+    Requests run on all that hold something.
+    """
     arena = Arena(
-        CacheShape.of(model.text_config), len(lengths), model.properties.context_length,
+        CacheShape.of(model.text_config), len(lengths) + spare, model.properties.context_length,
         model.dtype, model.device,
     )  # fmt: skip
-    for slot, length in zip(arena.slots, lengths, strict=True):
+    for slot, length in zip(arena.slots, lengths, strict=False):
         for buffer in (*arena.keys, *arena.values):
             buffer[slot.row, :, :length].normal_()
-        arena.extend(slot, list(range(length)))
-    return arena, arena.slots
+        arena.extend(slot, [(slot.row, n) for n in range(length)])
+        slot.busy = True
+    return arena, arena.slots[: len(lengths)]
 
 
 def _their_cache(model: InstructBlip, arena: Arena, slot: Slot) -> DynamicCache:
