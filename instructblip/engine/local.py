@@ -95,10 +95,7 @@ class LocalEngine:
         return stream
 
     def statistics(self) -> dict[str, Any]:
-        """Counters: waiting, running, served, cancelled, failed, units by kind, bytes of caches.
-
-        ``longest_unit``: seconds of the longest forward so far, which Stop may have to wait for.
-        """
+        """Counters by kind, bytes of caches, and the longest forward so far (Stop may wait for it)."""
         with self._changed:
             counts = self._scheduler.counts
             return {

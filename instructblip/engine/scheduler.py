@@ -192,9 +192,17 @@ class Scheduler:
                 self._arena.wipe(piece.slot)
                 self.end(answer, FinishReason.ERROR, not_finite())
             elif answer.prefilled:
-                reason = answer.advance(logits[n], best[n] if answer.plain else None)
-                if reason is not None:
-                    self.end(answer, reason)
+                self._advance(answer, logits[n], best[n])
+
+    def _advance(self, answer: Answer, logits: Tensor, best: int) -> None:
+        """One request's next token; a failure here is its own, and the forward need not be redone."""
+        try:
+            reason = answer.advance(logits, best if answer.plain else None)
+        except Exception as error:
+            self._fail(answer, error)
+            return
+        if reason is not None:
+            self.end(answer, reason)
 
     def _guard(self, answers: Sequence[Answer], work: Callable[[], None]) -> None:
         """Run a unit of work; a failure ends only the request that causes it.
@@ -213,9 +221,9 @@ class Scheduler:
                 self._shrink()
             if len(answers) > 1:
                 middle = len(answers) // 2 if short else 1
-                parts = (answers[:middle], answers[middle:])
-                for part in parts:
-                    self._forward([a for a in part if a in self.running])
+                for part in (answers[:middle], answers[middle:]):
+                    if left := [a for a in part if a in self.running]:
+                        self._forward(left)
                 return
             answer = answers[0]
             if short and not answer.retried:

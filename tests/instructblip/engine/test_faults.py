@@ -94,6 +94,39 @@ def test_a_kernel_that_breaks_on_one_request_ends_that_one_only(
     assert all(ends[n].finish is not FinishReason.ERROR for n in good)
 
 
+def test_a_failure_while_tokens_are_chosen_ends_that_request_only(
+    new_engine: Make, monkeypatch: pytest.MonkeyPatch, want
+) -> None:
+    from instructblip.engine.answer import Answer
+
+    advance, end, ended = Answer.advance, Answer.end, []
+
+    def broken(self: Answer, *args: object):
+        # In the very step that ended the first request.
+        if self.request.request_id == QUESTIONS[2] and ended:
+            raise ValueError("no token")
+        return advance(self, *args)
+
+    def note(self: Answer, *args: object) -> None:
+        ended.append(self.request.request_id)
+        end(self, *args)
+
+    monkeypatch.setattr(Answer, "advance", broken)
+    monkeypatch.setattr(Answer, "end", note)
+    engine = new_engine()
+    engine.register_picture("p", picture())
+    streams = [
+        engine.submit(Request(q, q, "p", sampling=SamplingParams(max_new_tokens=limit)))
+        for q, limit in zip(QUESTIONS, (5, 10, 10, 10), strict=True)
+    ]
+    ends = [list(stream)[-1] for stream in streams]
+    assert ended[0] == QUESTIONS[0]
+    assert ends[2].finish is FinishReason.ERROR
+    assert "no token" in str(ends[2].error)
+    assert [ends[n].answer_ids for n in (0, 1, 3)] == [want[0][:5], want[1], want[3]]
+    assert "restarts" not in engine.statistics()
+
+
 def test_features_that_are_no_numbers_fail_by_name_and_spoil_nobody_later(
     tiny_model, new_engine: Make, monkeypatch: pytest.MonkeyPatch, want
 ) -> None:
