@@ -66,7 +66,10 @@ def load_engine(settings: Settings) -> Engine:
         bert=settings.bert, eva=settings.eva, instruct_blip=settings.instruct_blip,
     )  # fmt: skip
     memory = int(settings.kv_memory * 1e9) or None
-    return LocalEngine(model, max_waiting=settings.max_waiting, kv_memory=memory)
+    return LocalEngine(
+        model, max_waiting=settings.max_waiting, kv_memory=memory,
+        picture_memory=int(settings.picture_memory * 1e9),
+    )  # fmt: skip
 
 
 def serve(

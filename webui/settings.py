@@ -40,6 +40,10 @@ class Settings:
     kv_memory: float = _about(
         0.0, "GB of memory for the keys and values of running chats; 0: a share of what is free"
     )
+    picture_memory: float = _about(
+        0.25, "GB of memory for what the model saw in pictures; a picture that is asked about "
+        "again after it had to go is looked at anew"
+    )  # fmt: skip
     host: str = _about("127.0.0.1", "address to listen on; 0.0.0.0 for all")
     port: int = _about(7860, "port to listen on")
     data: str = _about("data", "folder for chats, pictures and keys")
@@ -65,6 +69,7 @@ class Settings:
     def __post_init__(self) -> None:
         _between("port", self.port, 1, 65535)
         _between("kv_memory", self.kv_memory, 0, 10_000)
+        _between("picture_memory", self.picture_memory, 0, 10_000)
         _between("grace", self.grace, 0, 86_400)
         _between("max_waiting", self.max_waiting, 1, 100_000)
         _between("per_owner", self.per_owner, 1, 1000)

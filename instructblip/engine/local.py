@@ -29,6 +29,7 @@ class LocalEngine:
         slots: conversations whose keys and values are kept, at most.
         batch: requests that run at once, at most.
         kv_memory: bytes for keys and values; None takes a share of what is free.
+        picture_memory: bytes for pictures' features and image tokens.
         static: the static step instead of the ragged one; None chooses by the device.
 
     Raises:
@@ -37,12 +38,12 @@ class LocalEngine:
 
     def __init__(
         self, model: InstructBlip, *, max_waiting: int = 64, slots: int = 16, batch: int = 16,
-        kv_memory: int | None = None, static: bool | None = None,
+        kv_memory: int | None = None, static: bool | None = None, picture_memory: int = 2**28,
     ) -> None:  # fmt: skip
         self._model = model
         self._card = model.card()
         self._max_waiting = max_waiting
-        self._pictures = Pictures()
+        self._pictures = Pictures(picture_memory)
         arena = _arena(model, slots, kv_memory)
         static = model.device.type in ("cuda", "npu") if static is None else static
         stepper: Stepper = (StaticStep if static else RaggedStep)(model, arena)

@@ -14,10 +14,10 @@ from instructblip.model import ImageFeatures, InstructBlip
 class Pictures:
     """Bytes, ViT features and image tokens by picture id, each in its bounded cache."""
 
-    def __init__(self, bytes_limit: int = 256 * 2**20, tensor_limit: int = 256 * 2**20) -> None:
-        self._data = BoundedCache(bytes_limit)
-        self._features = BoundedCache(tensor_limit)
-        self._tokens = BoundedCache(tensor_limit)
+    def __init__(self, tensor_limit: int = 2**28) -> None:
+        self._data = BoundedCache(2**28)
+        self._features = BoundedCache(tensor_limit * 15 // 16)
+        self._tokens = BoundedCache(tensor_limit // 16)
 
     def register(self, picture_id: str, data: bytes) -> None:
         """Keep a picture's bytes after checking that they decode."""

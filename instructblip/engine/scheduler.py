@@ -99,15 +99,14 @@ class Scheduler:
         return self._seconds * place / max(self.batch, 1)
 
     def _admit(self) -> None:
-        """First come, first served, while there are slots."""
+        """First come, first served, while there are slots; one beam search at a time."""
         while self.waiting and len(self.running) < self.batch:
-            first = self.waiting[0]
-            if first.beams and any(a.beams for a in self.running):
-                return  # one beam search at a time: each has caches of its own
-            taken = (None, 0) if first.beams else self._arena.take(first.keys)
-            if taken is None:
+            searching = any(a.beams for a in self.running)  # each search has caches of its own
+            answer = next((a for a in self.waiting if not (a.beams and searching)), None)
+            taken = answer and ((None, 0) if answer.beams else self._arena.take(answer.keys))
+            if answer is None or taken is None:
                 return
-            answer = self.waiting.popleft()
+            self.waiting.remove(answer)
             self.running.append(answer)
             self._started[answer] = time.monotonic()
             answer.start(*taken)

@@ -54,6 +54,21 @@ def test_streams_go_on_beside_a_beam_search_and_both_are_right(new_engine: Make)
     assert list(stream)[-1].answer_ids == alone.answer_ids
 
 
+def test_a_beam_search_that_waits_for_another_holds_up_nobody(new_engine: Make) -> None:
+    long = replace(BEAMS, max_new_tokens=150, min_new_tokens=150)
+    engine = new_engine()
+    engine.register_picture("p", PICTURES["p"])
+    searches = [
+        engine.submit(Request(str(n), "what is it", "p", sampling=long)) for n in range(2)
+    ]
+    short = SamplingParams(max_new_tokens=3)
+    assert list(engine.submit(Request("s", "how many dogs", "p", sampling=short)))[-1].finish
+    assert (engine.statistics()["running"], engine.statistics()["waiting"]) == (1, 1)
+    for stream in searches:
+        stream.cancel()
+    assert [list(s)[-1].finish for s in searches] == [FinishReason.CANCELLED] * 2
+
+
 def test_stop_ends_a_beam_search_within_one_unit(
     tiny_model, new_engine: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

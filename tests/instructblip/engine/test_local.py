@@ -162,7 +162,7 @@ def test_those_who_wait_see_their_place_move_and_get_their_own_answer(
     questions = ["what is it", "how many dogs", "where is the cat", "a blue circle"]
     want = [ask(new_engine(), q)[-1].answer_ids for q in questions]
     slow(tiny_model, 0.02, monkeypatch)
-    engine = new_engine()
+    engine = new_engine(batch=1)
     engine.register_picture("p", picture())
     streams = [engine.submit(Request(q, q, "p", sampling=SHORT)) for q in questions]
     answers = [list(s) for s in streams]
