@@ -58,9 +58,7 @@ def test_a_beam_search_that_waits_for_another_holds_up_nobody(new_engine: Make) 
     long = replace(BEAMS, max_new_tokens=150, min_new_tokens=150)
     engine = new_engine()
     engine.register_picture("p", PICTURES["p"])
-    searches = [
-        engine.submit(Request(str(n), "what is it", "p", sampling=long)) for n in range(2)
-    ]
+    searches = [engine.submit(Request(str(n), "what is it", "p", sampling=long)) for n in range(2)]
     short = SamplingParams(max_new_tokens=3)
     assert list(engine.submit(Request("s", "how many dogs", "p", sampling=short)))[-1].finish
     assert (engine.statistics()["running"], engine.statistics()["waiting"]) == (1, 1)
