@@ -3,7 +3,7 @@
 CPU: linears whose weights are laid out once for the processor (:class:`PackedLinear`), and linears
 with 4-bit weights (:class:`Int4Linear`). Private operations of torch are tried on a small matrix
 first; where they are missing or differ, the plain module stays. Attention of the NPU is here, the
-rest of the NPU's in :mod:`instructblip.fused_npu`.
+rest of the NPU's in :mod:`instructblip.fused_layers`.
 """
 
 from __future__ import annotations

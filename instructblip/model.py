@@ -17,7 +17,7 @@ from torch import Tensor
 
 from instructblip.attention import Attending, keep_projections, use_slots
 from instructblip.engine.base import ModelCard
-from instructblip.fused_npu import fuse_for
+from instructblip.fused_layers import fuse_for
 from instructblip.images import CLIP_MEAN, CLIP_STD
 from instructblip.properties import Properties
 

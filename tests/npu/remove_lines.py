@@ -19,14 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("instructblip", "tests", "pyproject.toml", "requirements-npu-sim.txt")
 LINKED = ("assets", "webui", "launch.sh")  # read, never changed
 DEVICES, FUSED = "instructblip/devices.py", "instructblip/fused.py"
-FUSED_NPU, MODEL = "instructblip/fused_npu.py", "instructblip/model.py"
+FUSED_NPU, MODEL = "instructblip/fused_layers.py", "instructblip/model.py"
 CHOICE, CHAT, FAULTS = (
     "tests/npu/test_devices.py",
     "tests/npu/test_chat.py",
     "tests/npu/test_faults.py",
 )
 OPERATORS, TRACE = "tests/npu/test_operators.py", "tests/npu/test_trace.py"
-ON_NPU, ON_CPU = "tests/npu/test_fused.py", "tests/instructblip/test_fused_npu.py"
+ON_NPU, ON_CPU = "tests/npu/test_fused.py", "tests/instructblip/test_fused_layers.py"
 LOOK = '            log.warning("%s Going on without the NPU.", _npu_fault)'
 SHOWN = 'if "ASCEND_HOME_PATH" in os.environ or any(Path("/dev").glob("davinci[0-9]*")):'
 

@@ -18,7 +18,7 @@ from transformers.models.llama.modeling_llama import (
     apply_rotary_pos_emb,
 )
 
-from instructblip import fused_npu
+from instructblip import fused_layers
 from instructblip.attention import use_slots
 from instructblip.devices import as_device_error
 from instructblip.errors import OutOfMemory
@@ -62,7 +62,7 @@ def forward(llama: Any, **more: Any) -> Tensor:
 def test_fused_layers_give_the_plain_layers_result(llama: LlamaForCausalLM) -> None:
     want, ids = forward(llama), torch.arange(9)[None]
     plain, names = llama(ids).logits, list(llama.state_dict())
-    fused_npu.fuse_layers(llama)
+    fused_layers.fuse_layers(llama)
     layer = llama.model.layers[0]
     kinds = (layer, layer.self_attn, layer.mlp, layer.input_layernorm, llama.model.norm)
     assert [type(m).__name__ for m in kinds] == [
@@ -75,7 +75,7 @@ def test_fused_layers_give_the_plain_layers_result(llama: LlamaForCausalLM) -> N
 
 def test_merged_weights_take_no_second_copy(llama: LlamaForCausalLM) -> None:
     before = copy.deepcopy(llama.state_dict())
-    fused_npu.fuse_layers(llama)
+    fused_layers.fuse_layers(llama)
     attention, mlp = llama.model.layers[1].self_attn, llama.model.layers[1].mlp
     for merged, parts in (
         (attention.qkv, (attention.q_proj, attention.k_proj, attention.v_proj)),
@@ -95,7 +95,7 @@ def test_quantised_linears_are_not_merged(llama: LlamaForCausalLM, name: str) ->
         plain = nn.Linear(128, getattr(module, child).out_features, bias=False)
         setattr(module, child, Int4Linear.of(plain.requires_grad_(False)))
     want = forward(llama)
-    fused_npu.fuse_layers(llama)
+    fused_layers.fuse_layers(llama)
     assert type(getattr(llama.model.layers[0], parent)).__name__ in ("SlotAttention", "LlamaMLP")
     torch.testing.assert_close(forward(llama), want)
 
@@ -104,7 +104,7 @@ def test_a_bias_is_not_lost(llama: LlamaForCausalLM) -> None:
     for layer in llama.model.layers:
         layer.self_attn.q_proj.bias = nn.Parameter(torch.ones(128), requires_grad=False)
     want = forward(llama)
-    fused_npu.fuse_layers(llama)
+    fused_layers.fuse_layers(llama)
     torch.testing.assert_close(forward(llama), want)
 
 
@@ -114,19 +114,19 @@ def test_the_references_are_transformers_arithmetic(dtype: torch.dtype) -> None:
     x, y = torch.randn(2, 3, 128, dtype=dtype), torch.randn(2, 3, 128, dtype=dtype)
     norm = LlamaRMSNorm(128, 1e-5).to(dtype)
     norm.weight.data.normal_()
-    torch.testing.assert_close(fused_npu.rms_norm(x, norm.weight, 1e-5), norm(x))
-    normed, total = fused_npu.add_rms_norm(x, y, norm.weight, 1e-5)
+    torch.testing.assert_close(fused_layers.rms_norm(x, norm.weight, 1e-5), norm(x))
+    normed, total = fused_layers.add_rms_norm(x, y, norm.weight, 1e-5)
     torch.testing.assert_close(total, x + y)
     torch.testing.assert_close(normed, norm(x + y))
 
     mlp = LlamaMLP(CONFIG).to(dtype)
     gate_up = torch.cat([mlp.gate_proj(x), mlp.up_proj(x)], -1)
-    torch.testing.assert_close(mlp.down_proj(fused_npu.swiglu(gate_up)), mlp(x))
+    torch.testing.assert_close(mlp.down_proj(fused_layers.swiglu(gate_up)), mlp(x))
 
     heads = torch.randn(2, 4, 3, 32, dtype=dtype)
     cos, sin = LlamaRotaryEmbedding(CONFIG)(x, torch.tensor([[5, 6, 7], [0, 1, 2]]))
     want, _ = apply_rotary_pos_emb(heads, heads, cos, sin)
-    torch.testing.assert_close(fused_npu.rotate(heads, cos[:, None], sin[:, None]), want)
+    torch.testing.assert_close(fused_layers.rotate(heads, cos[:, None], sin[:, None]), want)
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -148,14 +148,14 @@ def test_attention_written_out(dtype: torch.dtype, groups: int, masked: bool) ->
 
 def test_towers_attend_as_transformers_does() -> None:
     query, key, value = (torch.randn(1, 2, n, 8) for n in (3, 5, 5))
-    out, weights = fused_npu.tower_attention(
+    out, weights = fused_layers.tower_attention(
         nn.Identity(), query, key, value, None, scaling=8**-0.5
     )
     want = (query @ key.transpose(-1, -2) * 8**-0.5).softmax(-1) @ value
     torch.testing.assert_close(out, want.transpose(1, 2))
     assert weights is None
     with pytest.raises(AssertionError):
-        fused_npu.tower_attention(nn.Identity(), query, key, value, torch.ones(3, 5))
+        fused_layers.tower_attention(nn.Identity(), query, key, value, torch.ones(3, 5))
 
 
 # --- an operator that this CANN lacks, or that is wrong --------------------------------------------
@@ -168,8 +168,8 @@ def absent(*_: object) -> Tensor:
 @pytest.mark.parametrize(
     ("operator", "works", "word"),
     [
-        (fused_npu.plain_swiglu, True, ""),
-        (lambda x: fused_npu.plain_swiglu(x) * 1.1, False, "differs from plain arithmetic"),
+        (fused_layers.plain_swiglu, True, ""),
+        (lambda x: fused_layers.plain_swiglu(x) * 1.1, False, "differs from plain arithmetic"),
         (absent, False, "not in libopapi.so"),
     ],
 )
@@ -177,17 +177,17 @@ def test_an_operator_is_tried_before_it_is_used(
     operator: Callable[..., Tensor], works: bool, word: str, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setitem(fused_npu._FUSED, "swiglu", operator)
-    fused_npu._tried.cache_clear()
+    monkeypatch.setitem(fused_layers._FUSED, "swiglu", operator)
+    fused_layers._tried.cache_clear()
     with caplog.at_level(logging.WARNING):
-        assert fused_npu._tried("swiglu", CPU) is works
+        assert fused_layers._tried("swiglu", CPU) is works
     assert word in caplog.text
     assert bool(caplog.text) is not works
-    fused_npu._tried.cache_clear()
+    fused_layers._tried.cache_clear()
 
 
 def test_no_operator_of_the_npu_is_tried_elsewhere() -> None:
-    assert not any(fused_npu.usable(name, CPU) for name in fused_npu._FUSED)
+    assert not any(fused_layers.usable(name, CPU) for name in fused_layers._FUSED)
 
 
 @pytest.mark.parametrize("code", [207001, 207018])
