@@ -31,7 +31,6 @@ class KeysAndValues(Protocol):
     """What an arena offers (:class:`instructblip.engine.kv_cache.Arena`)."""
 
     length: int
-    lengths: Tensor  # [rows]
     keys: list[Tensor]  # per layer [rows, heads, length + 1, d]
     values: list[Tensor]
 
@@ -54,8 +53,8 @@ class RaggedAttention:
         for span in spans:
             size, mask = span.end - span.start, None
             if size > 1:
-                ones = torch.ones(size, span.end, dtype=torch.bool, device=arena.lengths.device)
-                mask = attention_mask(ones.tril(diagonal=span.start))
+                ones = torch.ones(size, span.end, dtype=torch.bool, device=arena.keys[0].device)
+                mask = attention_mask(ones.tril(diagonal=span.start), arena.keys[0].dtype)
             self._spans.append((span, at, mask))
             at += size
 
@@ -73,16 +72,17 @@ class RaggedAttention:
 
 
 class StaticAttention:
-    """One new token for rows 0…rows of the arena; rows that are not ``active`` change nothing."""
+    """One new token for the first rows of the arena, at ``lengths``, int64 [rows] on the device.
 
-    def __init__(self, arena: KeysAndValues, length: int, active: Tensor) -> None:
-        rows, (heads, _, width) = active.shape[0], arena.keys[0].shape[1:]
-        self._arena, self._rows, self._length = arena, rows, length
-        lengths = arena.lengths[:rows]
-        at = torch.where(active, lengths, arena.length)
-        self._at = at[:, None, None, None].expand(rows, heads, 1, width)
+    A row whose length is the arena's takes no part: what it writes nobody reads.
+    """
+
+    def __init__(self, arena: KeysAndValues, length: int, lengths: Tensor) -> None:
+        self._rows, (heads, _, width) = len(lengths), arena.keys[0].shape[1:]
+        self._arena, self._length = arena, length
+        self._at = lengths[:, None, None, None].expand(-1, heads, 1, width)
         seen = torch.arange(length, device=lengths.device) <= lengths[:, None]
-        self._mask = attention_mask(seen[:, None, None])
+        self._mask = attention_mask(seen[:, None, None], arena.keys[0].dtype)
         self.positions = lengths[:, None]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -92,6 +92,34 @@ class StaticAttention:
         keys.scatter_(2, self._at, key)
         values.scatter_(2, self._at, value)
         seen, said = keys[:, :, : self._length], values[:, :, : self._length]
+        return attend(query, seen, said, self._mask).transpose(1, 2).flatten(2)
+
+
+class ChunkAttention:
+    """The next ``count`` positions of one row, padded to ``size``; a fixed shape for a recording.
+
+    ``place``: row, start and count, int64 [3] on the device. Padding is written where nobody reads.
+    """
+
+    def __init__(self, arena: KeysAndValues, place: Tensor, size: int, length: int) -> None:
+        row, start, count = place.unbind()
+        steps = torch.arange(size, device=place.device)
+        at = torch.where(steps < count, start + steps, arena.length)
+        heads = torch.arange(arena.keys[0].shape[1], device=place.device)[:, None]
+        self._arena, self._length = arena, length
+        self._where, self._row = (row.expand(len(heads), size), heads, at[None]), row[None]
+        self.positions = (start + steps)[None]
+        seen = torch.arange(length, device=place.device) <= self.positions[0][:, None]
+        self._mask = attention_mask(seen, arena.keys[0].dtype)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[1, heads, size, d] each → [1, size, heads·d]."""
+        keys, values = self._arena.keys[layer], self._arena.values[layer]
+        keys.index_put_(self._where, key[0])
+        values.index_put_(self._where, value[0])
+        seen, said = (
+            kept[:, :, : self._length].index_select(0, self._row) for kept in (keys, values)
+        )
         return attend(query, seen, said, self._mask).transpose(1, 2).flatten(2)
 
 
@@ -117,16 +145,14 @@ class SlotAttention(LlamaAttention):
         query, key, value = self.project(hidden_states, position_embeddings)
         return self.o_proj(slots.attend(self.layer_idx, query, key, value)), None
 
-    def project(
-        self, hidden: Tensor, angles: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, hidden: Tensor, angles: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
         """[B, n, width] → queries, keys (turned by ``angles``) and values [B, heads, n, d]."""
         shape = (*hidden.shape[:-1], -1, self.head_dim)
         query, key, value = (
             linear(hidden).view(shape).transpose(1, 2)
             for linear in (self.q_proj, self.k_proj, self.v_proj)
         )
-        query, key = apply_rotary_pos_emb(query, key, *angles)
+        query, key = apply_rotary_pos_emb(query, key, *angles[:2])
         return query, key, value
 
 

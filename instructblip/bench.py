@@ -126,8 +126,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def build(args: argparse.Namespace) -> InstructBlip:
-    """The model to measure."""
+def build(args: argparse.Namespace, int4: bool = False) -> InstructBlip:
+    """The model to measure; one of random weights in 4 bits if wished."""
     if args.shape:
         from instructblip.devices import choose_device, choose_dtype
         from instructblip.shapes import SHAPES, random_model
@@ -138,7 +138,7 @@ def build(args: argparse.Namespace) -> InstructBlip:
         dtype = choose_dtype(args.dtype, device, 7_000_000_000)
         return random_model(
             args.shape, layers=args.layers, vision_layers=args.vision_layers, dtype=dtype,
-            device=str(device),
+            device=str(device), int4=int4,
         )  # fmt: skip
     from instructblip.checkpoints import load
 

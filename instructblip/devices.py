@@ -58,7 +58,7 @@ class Precision:
     def of(self, name: str) -> torch.dtype:
         """The dtype of a tensor by its name in transformers' InstructBLIP.
 
-        4-bit weights (:class:`instructblip.fused.Int4Linear`) are bytes.
+        4-bit weights (:class:`instructblip.int4.Int4Linear`) are bytes.
         """
         if name.endswith(".packed"):
             return torch.uint8
@@ -259,32 +259,62 @@ def can_capture(device: torch.device) -> bool:
     return device.type in GRAPHS
 
 
-class Captured:
-    """A forward recorded as a device graph: the host launches once what was many kernels.
+class Graphs:
+    """Forwards of one model, recorded as device graphs: the host launches once what was many kernels.
 
-    The forward reads its inputs from this object's tensors and must not ask the host anything.
+    They share their memory, so one runs at a time: the thread that owns the model runs them.
     """
 
-    def __init__(self, forward: Callable[..., Tensor], inputs: Sequence[Tensor]) -> None:
-        """``inputs``: tensors on the device with which running ``forward`` changes nothing."""
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pool: Any = None
+
+    def recorded(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """``forward`` of tensors on the device, recorded once for each shape of its inputs.
+
+        It must not ask the host anything, and running it again with the same inputs must change
+        nothing. Where nothing can be recorded it is called as it is.
+        """
+        if not can_capture(self._device):
+            return forward
+        held: dict[tuple[torch.Size, ...], Captured] = {}
+
+        def run(*inputs: Tensor) -> Tensor:
+            shapes = tuple(t.shape for t in inputs)
+            if shapes not in held:
+                if self._pool is None:
+                    self._pool = getattr(torch, self._device.type).graph_pool_handle()
+                held[shapes] = Captured(forward, inputs, self._pool)
+            return held[shapes].run(inputs)
+
+        return run
+
+
+class Captured:
+    """A forward recorded as a device graph; it reads its inputs from this object's tensors."""
+
+    def __init__(
+        self, forward: Callable[..., Tensor], inputs: Sequence[Tensor], pool: Any = None
+    ) -> None:
+        """``inputs``: tensors on the device, of the shapes of all later ones."""
         module = getattr(torch, inputs[0].device.type)
         self._inputs = [tensor.clone() for tensor in inputs]
         aside = module.Stream()
         aside.wait_stream(module.current_stream())
-        with module.stream(aside):  # libraries set themselves up outside of the recording
+        with module.stream(aside):  # libraries and compilers set themselves up before the recording
             for _ in range(2):
                 forward(*self._inputs)
         module.current_stream().wait_stream(aside)
         self._graph = getattr(module, f"{inputs[0].device.type.upper()}Graph")()
-        with module.graph(self._graph):
+        with module.graph(self._graph, pool=pool):
             self._output = forward(*self._inputs)
 
     def run(self, inputs: Sequence[Tensor]) -> Tensor:
-        """The forward's output; it is overwritten by the next run."""
+        """The forward's output, in memory of its own."""
         for held, given in zip(self._inputs, inputs, strict=True):
             held.copy_(given)
         self._graph.replay()
-        return self._output
+        return self._output.clone()
 
 
 def release_memory(device: torch.device) -> None:

@@ -1,9 +1,10 @@
 """Modules swapped in at load, each with a plain reference that its test compares it with.
 
 CPU: linears whose weights are laid out once for the processor (:class:`PackedLinear`), and linears
-with 4-bit weights (:class:`Int4Linear`). Private operations of torch are tried on a small matrix
-first; where they are missing or differ, the plain module stays. Attention of the NPU is here, the
-rest of the NPU's in :mod:`instructblip.fused_layers`.
+that multiply in fp32 where the processor knows no half precision (:class:`WideLinear`). Private
+operations of torch are tried on a small matrix first; where they are missing or differ, the plain
+module stays. Attention is here for all devices, 4-bit weights are in :mod:`instructblip.int4`, and
+the language model's layers on devices in :mod:`instructblip.fused_layers`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 from instructblip.devices import fp16_only
 
-GROUP = 128  # weights that share a scale and an offset in 4 bits
-BLOCK = 64  # outputs that the 4-bit layout packs together
-FEW_ROWS = 8  # up to here the 4-bit kernel beats unpacking the weights
-_UNPACK_OUTPUTS = 2048  # unpacked at once: bounds the memory of a prefill
+# From so many rows on fp32 is faster, by processors with AVX2 alone (see README, "Speed").
+WIDE_ROWS = 3
+WIDE_OUTPUTS = 256  # weights that are widened at once: they stay in the processor's cache
 
 
 class PackedLinear(nn.Module):
@@ -39,127 +39,57 @@ class PackedLinear(nn.Module):
         return out
 
 
-class Int4Linear(nn.Module):
-    """A linear of 4-bit weights in groups of 128: w ≈ (q - 8)·scale + offset.
+class WideLinear(nn.Linear):
+    """Weights in half precision, multiplied in fp32 a part at a time: for many rows.
 
-    ``packed`` uint8 [out, in / 2] in the layout of aten's CPU kernel, ``scales`` [in / 128, out, 2]
-    (scale, offset), ``out`` rounded up to whole blocks. Few rows run in the kernel; many rows
-    unpack the weights, a part at a time, and multiply in the input's dtype.
+    A processor without arithmetic in half precision takes 2.3 s for what takes 0.4 s in fp32.
     """
-
-    packed: Tensor
-    scales: Tensor
-
-    def __init__(
-        self, packed: Tensor, scales: Tensor, out_features: int, bias: Tensor | None = None
-    ) -> None:
-        super().__init__()
-        self.register_buffer("packed", packed)
-        self.register_buffer("scales", scales)
-        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self.out_features, self.in_features = out_features, packed.shape[1] * 2
-
-    @classmethod
-    def of(cls, plain: nn.Linear) -> Int4Linear:
-        """Quantise a linear that :func:`fits_int4`."""
-        packed, scales = quantise(plain.weight.detach())
-        return cls(packed, scales.to(plain.weight.dtype), plain.out_features, plain.bias)
-
-    @classmethod
-    def expecting(cls, plain: nn.Linear) -> Int4Linear:
-        """The empty 4-bit linear in place of an empty plain one (on the meta device)."""
-        shapes = int4_shapes(plain.out_features, plain.in_features)
-        packed = torch.empty(shapes[0], dtype=torch.uint8, device="meta")
-        scales = torch.empty(shapes[1], device="meta")
-        return cls(packed, scales, plain.out_features, plain.bias)
-
-    def plain(self) -> nn.Linear:
-        """A plain linear of the same weights, for devices without the kernel."""
-        made = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
-        weight = unpack(self.packed, self.scales, self.scales.dtype).T[: self.out_features]
-        made.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-        made.register_parameter("bias", self.bias)
-        return made
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out]."""
         flat = x.flatten(0, -2)
-        if flat.shape[0] <= FEW_ROWS and flat.device.type == "cpu" and int4_kernel():
-            out = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self.packed, GROUP, self.scales)
-        else:
-            parts = range(0, len(self.packed), _UNPACK_OUTPUTS)
-            out = torch.cat([flat @ self._unpacked(at, flat.dtype) for at in parts], -1)
-        out = out[:, : self.out_features]
-        out = out if self.bias is None else out + self.bias
-        return out.unflatten(0, x.shape[:-1])
+        if flat.shape[0] < WIDE_ROWS or x.dtype is torch.float32:
+            return super().forward(x)
+        bias = None if self.bias is None else self.bias.float()
+        return multiply_wide(flat, self.out_features, self._part, bias).unflatten(0, x.shape[:-1])
 
-    def _unpacked(self, start: int, dtype: torch.dtype) -> Tensor:
-        part = slice(start, start + _UNPACK_OUTPUTS)
-        return unpack(self.packed[part], self.scales[:, part], dtype)
+    def _part(self, part: slice) -> Tensor:
+        return self.weight[part].float().T
 
 
-def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """[out, in] → packed uint8 and scales fp32 in the shapes of :func:`int4_shapes`.
-
-    A group's smallest and largest weight become levels 0 and 15.
-    """
-    weight = nn.functional.pad(weight, (0, 0, 0, -len(weight) % BLOCK))
-    groups = weight.float().unflatten(1, (-1, GROUP))
-    low, high = groups.amin(-1), groups.amax(-1)
-    scale = ((high - low) / 15).clamp(min=1e-8)
-    levels = ((groups - low[..., None]) / scale[..., None]).round().clamp(0, 15)
-    scales = torch.stack([scale, low + 8 * scale], -1).transpose(0, 1).contiguous()
-    return pack(levels.flatten(1).to(torch.uint8)), scales
-
-
-def int4_shapes(outputs: int, inputs: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of packed weights and scales: [out, in / 2] and [in / GROUP, out, 2]."""
-    rows = outputs + -outputs % BLOCK
-    return (rows, inputs // 2), (inputs // GROUP, rows, 2)
-
-
-def pack(levels: Tensor) -> Tensor:
-    """Levels 0…15, uint8 [out, in] → [out, in / 2] in the kernel's layout for AVX-512.
-
-    In a block of 64 outputs each input has 32 bytes: outputs 0…31 in their low halves, 32…63 in
-    their high ones.
-    """
-    blocks = levels.unflatten(0, (-1, BLOCK)).transpose(1, 2)  # [blocks, in, 64]
-    halves = blocks[..., : BLOCK // 2] | blocks[..., BLOCK // 2 :] << 4
-    return halves.reshape(levels.shape[0], levels.shape[1] // 2).contiguous()
-
-
-def unpack(packed: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weights' transpose [in, out] in ``dtype``."""
-    size = packed.shape[1] * 2
-    blocks = packed.view(-1, size, BLOCK // 2)
-    levels = torch.cat([blocks & 15, blocks >> 4], -1).to(dtype)  # [blocks, in, 64]
-    scale, offset = scales.to(dtype).unbind(-1)  # [groups, out]
-    scale, offset = (
-        s.view(-1, len(blocks), 1, BLOCK).transpose(0, 1) for s in (scale, offset - 8 * scale)
-    )
-    grouped = levels.unflatten(1, (-1, GROUP))  # [blocks, groups, GROUP, 64]
-    return torch.addcmul(offset, grouped, scale).flatten(1, 2).transpose(0, 1).flatten(1)
-
-
-def fits_int4(plain: nn.Linear) -> bool:
-    """Whether its inputs divide into groups."""
-    return plain.in_features % GROUP == 0
+def multiply_wide(
+    x: Tensor, outputs: int, part: Callable[[slice], Tensor], bias: Tensor | None = None,
+    step: int = WIDE_OUTPUTS,
+) -> Tensor:  # fmt: skip
+    """x [rows, in] @ the weights [in, outputs] in fp32, ``part`` by part → [rows, outputs] as x is."""
+    wide = x.float()
+    out = torch.empty(x.shape[0], outputs)
+    for at in range(0, outputs, step):
+        here = slice(at, min(at + step, outputs))
+        torch.mm(wide, part(here), out=out[:, here])
+    if bias is not None:
+        out += bias
+    return out.to(x.dtype)
 
 
 @functools.cache
-def int4_kernel() -> bool:
-    """Whether this torch and processor have the 4-bit kernel, and it reads our layout."""
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(BLOCK, GROUP, generator=generator).bfloat16()
-    x = torch.randn(2, GROUP, generator=generator).bfloat16()
-    packed, scales = quantise(weight)
+def half_arithmetic(dtype: torch.dtype) -> bool:
+    """Whether this processor multiplies in a half precision, as torch's oneDNN sees it."""
+    name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
     try:
-        out = torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, GROUP, scales.bfloat16())
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return False
-    want = x.float() @ unpack(packed, scales, torch.float32)
-    return bool(torch.allclose(out.float(), want, atol=0.25, rtol=0.05))
+        return bool(getattr(torch.ops.mkldnn, name[dtype])())
+    except (RuntimeError, AttributeError, KeyError):
+        return True
+
+
+def widen_linears(root: nn.Module) -> int:
+    """Make every linear in a precision without arithmetic here a wide one. Returns how many."""
+    slow = [
+        m for m in root.modules() if type(m) is nn.Linear and not half_arithmetic(m.weight.dtype)
+    ]
+    for module in slow:
+        module.__class__ = WideLinear
+    return len(slow)
 
 
 @functools.cache
@@ -181,22 +111,20 @@ def pack_linears(root: nn.Module, dtype: torch.dtype = torch.bfloat16) -> int:
     """
     if dtype is torch.float32 or not packing(dtype):
         return 0
-    return _swap(root, lambda plain: PackedLinear(plain) if plain.weight.dtype is dtype else None)
+    return swap(root, lambda plain: PackedLinear(plain) if plain.weight.dtype is dtype else None)
 
 
-def attention_mask(seen: Tensor) -> Tensor:
+def attention_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
     """A bool mask, True where a query sees a key, in the form that :func:`attend` takes.
 
-    The NPU's fused attention masks what is *hidden*; chips without it add a large negative number.
-    Turned once here, not in each layer.
+    The NPU's fused attention masks what is *hidden*; chips without it, and CUDA, add a large negative
+    number, in ``dtype`` of the queries. Turned once here, not in each layer.
     """
     if _fused_attention(seen.device):
         return ~seen
-    if _written_out(seen.device):
-        low = torch.finfo(torch.float16).min
-        return torch.zeros(seen.shape, dtype=torch.float16, device=seen.device).masked_fill_(
-            ~seen, low
-        )
+    if seen.device.type == "cuda" or _written_out(seen.device):
+        low = torch.finfo(dtype).min
+        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, low)
     return seen
 
 
@@ -247,22 +175,7 @@ def plain_bytes(root: nn.Module) -> int:
     return sum(m.weight.nbytes for m in root.modules() if type(m) is nn.Linear)
 
 
-def quantise_linears(root: nn.Module) -> int:
-    """Swap every linear that :func:`fits_int4` for a 4-bit one. Returns how many were swapped."""
-    return _swap(root, lambda plain: Int4Linear.of(plain) if fits_int4(plain) else None)
-
-
-def expect_int4(root: nn.Module) -> int:
-    """Make an empty model (on the meta device) one that :func:`quantise_linears` would make."""
-    return _swap(root, lambda plain: Int4Linear.expecting(plain) if fits_int4(plain) else None)
-
-
-def plain_linears(root: nn.Module) -> int:
-    """Swap 4-bit linears for plain ones. Returns how many were swapped."""
-    return _swap(root, lambda quantised: quantised.plain(), Int4Linear)
-
-
-def _swap(
+def swap(
     root: nn.Module, make: Callable[[Any], nn.Module | None], kind: type[nn.Module] = nn.Linear
 ) -> int:
     swapped = 0

@@ -10,7 +10,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,14 +24,20 @@ from instructblip.conversation import ImageSegment, build_prompt
 from instructblip.engine.base import PastTurn, Request, SamplingParams
 from instructblip.engine.kv_cache import Arena, CacheShape, Slot
 from instructblip.engine.local import LocalEngine
-from instructblip.engine.steps import Piece, RaggedStep, StaticStep
-from instructblip.fused import PackedLinear, pack_linears, quantise_linears
+from instructblip.engine.steps import Piece, RaggedStep, StaticStep, Stepper
+from instructblip.engine.stream import LocalStream
+from instructblip.fused import PackedLinear, pack_linears, packing
 from instructblip.images import open_upright
+from instructblip.int4 import tiles
 from instructblip.model import InstructBlip
 from instructblip.scenes import compose
 
 ONE = SamplingParams(max_new_tokens=1)
 QUESTION, ANSWER = 20, 80  # tokens of a turn
+SERVED, PROMPT = (
+    64,
+    40,
+)  # tokens of an answer through the engine, and of a prompt but for its question
 _MARKS = itertools.count()
 
 
@@ -62,15 +70,23 @@ def _first_tokens(
     model: InstructBlip, engine: LocalEngine, clock: Clock, request: Request, picture: bytes,
     repeats: int,
 ) -> tuple[float, float]:  # fmt: skip
-    """Medians of ours, after the turns before were answered, and of transformers'."""
+    """Medians of ours, after the turns before were answered, and of transformers'.
+
+    The first turn comes with a picture that the engine has not seen.
+    """
     ours, theirs = [], []
     other = Request("r", "#", "p", request.history, ONE, layout=request.layout)
     for _ in range(repeats + 1):
         # What the turns before leave in the slot; then the question that is measured.
-        _answer(engine, other)
+        if request.history:
+            _answer(engine, other)
+        else:
+            seen = f"p{next(_MARKS)}"
+            engine.register_picture(seen, picture)
+            request = replace(request, picture_id=seen)
         mark = f"{next(_MARKS)} "  # no Q-Former result of this question is known yet
         fresh = mark + request.question[len(mark) :]
-        mine = Request("r", fresh, "p", request.history, ONE, layout=request.layout)
+        mine = replace(request, question=fresh)
         ours.append(clock.time(partial(_answer, engine, mine)))
         theirs.append(clock.time(partial(from_scratch, model, mine, picture)))
     return statistics.median(ours[1:]), statistics.median(theirs[1:])
@@ -100,32 +116,60 @@ def from_scratch(model: InstructBlip, request: Request, picture: bytes) -> None:
 
 def batch(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
     """Tokens a second of sessions of unlike lengths together, and of transformers one at a time."""
-    columns = (
-        "sessions",
-        "ours tokens/s",
-        "transformers tokens/s",
-        "join, share of a step",
-        "times",
-    )
-    table = Table("batch", columns)
-    static = model.device.type != "cpu"
+    table = Table("batch", (
+        "sessions", "ours tokens/s", "through the engine", "transformers tokens/s",
+        "join, share of a step", "times",
+    ))  # fmt: skip
     for count in args.batches:
-        lengths = _lengths(count, args.context)
-        arena, slots = _filled(model, lengths, spare=1)
-        step = (StaticStep if static else RaggedStep)(model, arena)
+        arena, slots = _filled(model, _lengths(count, args.context), spare=1)
+        step = _stepper(model, arena)
         caches = [_their_cache(model, arena, slot) for slot in slots]
-
-        def ours(step: Any = step, slots: Sequence[Slot] = slots) -> None:
-            step.run([Piece(slot, token=7) for slot in slots])
+        pieces = [Piece(slot, token=7) for slot in slots]
 
         def theirs(caches: Sequence[DynamicCache] = caches) -> None:
             for cache in caches:
                 _their_step(model, cache)
 
-        one, two, join = clock.medians(args.repeats, ours, theirs, partial(_join, arena, slots[-1]))
-        table.rows.append((count, count / one, count / two, join / one, two / one))
+        one, two, join = clock.medians(
+            args.repeats, partial(step.run, pieces), theirs, partial(_join, arena, slots[-1])
+        )
+        del arena, slots, step, caches, pieces
+        served = _served(model, count, args) if model.device.type != "cpu" else "-"
+        table.rows.append((count, count / one, served, count / two, join / one, two / one))
     table.note = f"decode, contexts of {args.context[0]} to {args.context[1]} tokens"
     return table
+
+
+def _served(model: InstructBlip, count: int, args: argparse.Namespace) -> float:
+    """Tokens a second that streams see together, from when the last one has its first token."""
+    params = SamplingParams(max_new_tokens=SERVED, min_new_tokens=SERVED)
+    engine = LocalEngine(model, slots=count, batch=count)
+    engine.register_picture("p", _picture())
+    rates = []
+    try:
+        for lap in range(3):  # the first records the graphs
+            streams = [
+                engine.submit(Request(
+                    str(n), _text(model, length - SERVED - PROMPT, n + count * lap), "p", sampling=params
+                )) for n, length in enumerate(_lengths(count, args.context))
+            ]  # fmt: skip
+            with ThreadPoolExecutor(count) as pool:
+                times = list(pool.map(_arrivals, streams))
+            began, ended = max(t[0] for t in times), max(t[-1] for t in times)
+            rates.append(sum(sum(at > began for at in t) for t in times) / (ended - began))
+    finally:
+        engine.close()
+    return statistics.median(rates[1:])
+
+
+def _arrivals(stream: LocalStream) -> list[float]:
+    """When each token came."""
+    times: list[float] = []
+    for delta in stream:
+        if delta.error is not None:
+            raise delta.error
+        times += [time.monotonic()] * len(delta.token_ids)
+    return times
 
 
 def _join(arena: Arena, longest: Slot) -> None:
@@ -146,31 +190,41 @@ def decode(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table
         "decode", ("weights", "ours tokens/s", "transformers tokens/s", "of the bandwidth", "times"),
         note=f"batch 1, {args.context[0]} tokens of context; bandwidth read {limit / 1e9:.1f} GB/s",
     )  # fmt: skip
-    kinds: dict[str, Callable[[Any], int]] = {"as loaded": lambda llm: 0}
-    if model.device.type == "cpu" and model.dtype is not torch.float32:
-        kinds |= {"prepacked": partial(pack_linears, dtype=model.dtype), "4 bits": quantise_linears}
-    for name, change in kinds.items():
-        mine = model if name == "as loaded" else build(args)
-        change(mine.weights.language_model)
+    for name in _kinds(model, args):
+        mine = model if name == "as loaded" else build(args, int4=name == "4 bits")
+        if name == "prepacked":
+            pack_linears(mine.weights.language_model, dtype=model.dtype)
+        step = _stepper(mine, arena)
         one, two = clock.medians(
-            args.repeats, partial(_our_step, mine, arena, slot), partial(_their_step, model, cache)
+            args.repeats,
+            partial(step.run, [Piece(slot, token=7)]),
+            partial(_their_step, model, cache),
         )
         share = _weight_bytes(mine.weights.language_model) / one / limit
         table.rows.append((name, 1 / one, 1 / two, share, two / one))
     return table
 
 
-def _our_step(model: InstructBlip, arena: Arena, slot: Slot) -> None:
-    step = RaggedStep if model.device.type == "cpu" else StaticStep
-    step(model, arena).run([Piece(slot, token=7)])
+def _kinds(model: InstructBlip, args: argparse.Namespace) -> list[str]:
+    """Kinds of weights to measure: those that this device gains from, of models that may be changed."""
+    kinds = ["as loaded"]
+    if model.device.type == "cpu" and packing(model.dtype) and model.dtype is not torch.float32:
+        kinds.append("prepacked")
+    if args.shape and (tiles(model.device) or model.device.type == "cpu"):
+        kinds.append("4 bits")
+    return kinds
+
+
+def _stepper(model: InstructBlip, arena: Arena) -> Stepper:
+    return (RaggedStep if model.device.type == "cpu" else StaticStep)(model, arena)
 
 
 def _weight_bytes(root: Any) -> int:
     """Bytes of weights that one token reads: all but the embedding table."""
-    skip = id(root.get_input_embeddings().weight)
+    skip = root.get_input_embeddings().weight.data_ptr()
     tensors = [*root.parameters(), *root.buffers()]
     tensors += [m.packed for m in root.modules() if isinstance(m, PackedLinear)]
-    return sum(t.numel() * t.element_size() for t in tensors if id(t) != skip)
+    return sum(t.numel() * t.element_size() for t in tensors if t.data_ptr() != skip)
 
 
 def bandwidth(model: InstructBlip, clock: Clock, repeats: int) -> float:
@@ -219,7 +273,6 @@ def soak(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
     tokens = answers = 0
     try:
         engine.register_picture("p", picture)
-        from concurrent.futures import ThreadPoolExecutor
 
         def talk(n: int) -> tuple[float, int, int]:
             longest, said, done = 0.0, 0, 0

@@ -16,10 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from instructblip.attention import Attending, keep_projections, use_slots
+from instructblip.devices import Graphs, can_capture
 from instructblip.engine.base import ModelCard
-from instructblip.fused_layers import fuse_for
+from instructblip.fused_layers import Angles, fuse_for
 from instructblip.images import CLIP_MEAN, CLIP_STD
 from instructblip.properties import Properties
+
+# Texts of the Q-Former are padded to a multiple of this where its forward is recorded.
+TEXT_STEP = 16
 
 if TYPE_CHECKING:
     from instructblip.generation import GenerationOptions, Progress, Sample
@@ -63,6 +67,9 @@ class InstructBlip:
         use_slots(weights.language_model)
         fuse_for(weights, self.device)
         self._projections = keep_projections(weights.qformer)
+        self.graphs = Graphs(self.device)
+        self._see = self.graphs.recorded(self._vision)
+        self._read = self.graphs.recorded(self._qformer)
 
     def pixels(self, picture: Image.Image) -> Tensor:
         """[1, 3, S, S] of an RGB picture: bicubic resize to a square, CLIP mean and std.
@@ -79,7 +86,12 @@ class InstructBlip:
     @torch.inference_mode()
     def encode_image(self, picture: Image.Image) -> ImageFeatures:
         """Run the ViT on an RGB picture."""
-        return ImageFeatures(self.weights.vision_model(self.pixels(picture)).last_hidden_state)
+        return ImageFeatures(self._see(self.pixels(picture)))
+
+    def _vision(self, pixels: Tensor) -> Tensor:
+        """[1, 3, S, S] → [1, patches + 1, width]."""
+        features: Tensor = self.weights.vision_model(pixels).last_hidden_state
+        return features
 
     def qformer_ids(self, text: str) -> list[int]:
         """Ids of an instruction with [CLS] and [SEP], cut as the properties say."""
@@ -90,15 +102,29 @@ class InstructBlip:
     @torch.inference_mode()
     def query(self, features: ImageFeatures, text: str) -> Tensor:
         """Image tokens [query_tokens, llm width] of a picture as read with an instruction."""
-        ids = torch.tensor([self.qformer_ids(text)], device=self.device)
+        ids = torch.tensor([self.qformer_ids(text)])
+        if can_capture(self.device):  # one graph for a few lengths; keys and values inside of it
+            count, size = ids.shape[1], -(-ids.shape[1] // TEXT_STEP) * TEXT_STEP
+            seen = torch.arange(self.properties.query_tokens + size) < (
+                self.properties.query_tokens + count
+            )
+            ids = torch.nn.functional.pad(ids, (0, size - count))
+            return self._read(
+                features.embeds, ids.to(self.device), seen[None, None, None].to(self.device)
+            )
+        with self._keeping(features.projections):  # nothing is padded, so no masks
+            return self._qformer(features.embeds, ids.to(self.device))
+
+    def _qformer(self, embeds: Tensor, ids: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Features, ids [1, n] and what of queries and text is none of the padding → image tokens."""
         precise = self.weights.language_projection.weight.dtype
         queries = self.weights.query_tokens.to(precise)
-        with self._keeping(features.projections):  # nothing is padded, so no masks
-            output = self.weights.qformer(
-                input_ids=ids,
-                query_embeds=queries,
-                encoder_hidden_states=features.embeds.to(precise),
-            ).last_hidden_state
+        output = self.weights.qformer(
+            input_ids=ids,
+            attention_mask=seen,
+            query_embeds=queries,
+            encoder_hidden_states=embeds.to(precise),
+        ).last_hidden_state
         projected: Tensor = self.weights.language_projection(output[:, : queries.shape[1]])
         return projected[0].to(self.dtype)
 
@@ -132,7 +158,7 @@ class InstructBlip:
         ``slots`` keeps keys and values. Returns the last hidden states [B, n, width].
         """
         llm = self.weights.language_model.model
-        angles = llm.rotary_emb(embeds, position_ids=positions)
+        angles = Angles.of(*llm.rotary_emb(embeds, position_ids=positions))
         hidden = embeds
         for layer in llm.layers:
             hidden = layer(hidden, position_embeddings=angles, slots=slots)

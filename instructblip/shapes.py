@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from instructblip.devices import Precision
+from instructblip.int4 import quantise_linears, suit_int4
 from instructblip.model import InstructBlip
 from instructblip.properties import Properties, official_properties
 
@@ -69,12 +70,13 @@ class PlainWords:
 
 def random_model(
     name: str, *, layers: int | None = None, vision_layers: int | None = None,
-    dtype: torch.dtype = torch.bfloat16, device: str = "cpu", seed: int = 0,
+    dtype: torch.dtype = torch.bfloat16, device: str = "cpu", seed: int = 0, int4: bool = False,
 ) -> InstructBlip:  # fmt: skip
     """Random weights in the shapes of ``name``, with fewer layers if asked (the ViT's too).
 
     Made tensor by tensor on ``device``: nothing is held twice. The numbers of a tensor repeat after
     a million: drawing seven thousand million takes minutes, and no kernel's speed hangs on them.
+    ``int4``: the language model's linears are quantised.
     """
     shape = SHAPES[name]
     config = _config(shape, layers or shape.layers, vision_layers or shape.vision_layers)
@@ -92,6 +94,9 @@ def random_model(
             setattr(module, key, nn.Parameter(made, requires_grad=False))
         for key, tensor in list(module.named_buffers(recurse=False)):
             module.register_buffer(key, _buffer(key, tensor, shape, device), persistent=False)
+    if int4:
+        quantise_linears(weights.language_model)
+        suit_int4(weights.language_model, torch.device(device))
     properties: Properties = official_properties(
         f"{name} (random weights)", query_tokens=32, image_size=224, context=shape.context
     )

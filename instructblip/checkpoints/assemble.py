@@ -15,7 +15,7 @@ from torch import Tensor
 from instructblip.checkpoints.files import Stored, read_tensors
 from instructblip.devices import Precision
 from instructblip.errors import CheckpointError
-from instructblip.fused import expect_int4, plain_linears
+from instructblip.int4 import expect_int4, suit_int4
 
 # Buffers that old files hold and the model makes itself.
 IGNORED = ("rotary_emb.inv_freq", "embeddings.position_ids")
@@ -88,8 +88,7 @@ def assemble(
     }
     model.load_state_dict(state, strict=False, assign=True)
     _make_buffers(model, device)
-    if device.type != "cpu":
-        plain_linears(model)
+    suit_int4(model, device)
     if config.get_text_config().tie_word_embeddings:
         language = model.language_model
         language.lm_head.weight = language.model.embed_tokens.weight

@@ -16,7 +16,7 @@ from instructblip.checkpoints.tokenizer import Tokenizer
 from instructblip.devices import Precision, choose_device, choose_dtype, set_threads
 from instructblip.devices import free_memory as free_device_memory
 from instructblip.errors import OutOfMemory
-from instructblip.fused import pack_linears, plain_bytes
+from instructblip.fused import pack_linears, plain_bytes, widen_linears
 from instructblip.model import InstructBlip
 
 # Bytes that stay free beside the packed weights: keys and values, activations, the rest.
@@ -70,6 +70,8 @@ def load(
     set_threads(place, source.parameters)
     if place.type == "cpu" and may_prepack(weights.language_model, prepack):
         pack_linears(weights.language_model, precision.main)
+    if place.type == "cpu":
+        widen_linears(weights)
     if source.properties.ln_vision_eps is not None:
         weights.vision_model.post_layernorm.eps = source.properties.ln_vision_eps
     return InstructBlip(weights, tokenizer, qformer_tokenizer, source.properties)

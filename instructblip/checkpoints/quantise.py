@@ -11,7 +11,7 @@ from torch import Tensor
 
 from instructblip.checkpoints.assemble import QUANTISED, Entry, empty_model
 from instructblip.errors import CheckpointError
-from instructblip.fused import GROUP, int4_shapes, quantise
+from instructblip.int4 import GROUP, int4_shapes, quantise
 
 
 def quantised_config(config: Any, how: str) -> Any:

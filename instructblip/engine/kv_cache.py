@@ -59,8 +59,7 @@ class Slot:
 class Arena:
     """Keys and values, per layer [rows, heads, length + 1, width].
 
-    ``lengths`` [rows] lives on the device: the static step reads it without asking the host. The
-    last position of a row is never read; a static step lets rows that do not take part write there.
+    The last position of a row is never read: rows that do not take part in a static step write there.
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class Arena:
         # Zeroed: a masked position's value is multiplied by zero, and NaN times zero is NaN.
         self.keys = [_zeros(size, dtype, device) for _ in range(shape.layers)]
         self.values = [_zeros(size, dtype, device) for _ in range(shape.layers)]
-        self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
         self.slots = [Slot(row) for row in range(rows)]
         self._clock = 0
 
@@ -110,12 +108,10 @@ class Arena:
     def cut(self, slot: Slot, length: int) -> None:
         """Forget all positions from ``length`` on; nothing is copied."""
         del slot.keys[length:]
-        self.lengths[slot.row] = len(slot.keys)
 
     def extend(self, slot: Slot, keys: Sequence[Hashable]) -> None:
         """Count positions that a forward has written."""
         slot.keys.extend(keys)
-        self.lengths[slot.row] = len(slot.keys)
 
     def wipe(self, slot: Slot) -> None:
         """Empty a slot whose numbers are not finite, so that they spoil nobody else's."""

@@ -103,8 +103,10 @@ class Scheduler:
         while self.waiting and len(self.running) < self.batch:
             searching = any(a.beams for a in self.running)  # each search has caches of its own
             answer = next((a for a in self.waiting if not (a.beams and searching)), None)
-            taken = answer and ((None, 0) if answer.beams else self._arena.take(answer.keys))
-            if answer is None or taken is None:
+            if answer is None:
+                return
+            taken = (None, 0) if answer.beams else self._arena.take(answer.keys)
+            if taken is None:
                 return
             self.waiting.remove(answer)
             self.running.append(answer)

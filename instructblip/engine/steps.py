@@ -6,20 +6,22 @@ what CUDA graphs and the NPU want (:mod:`instructblip.attention`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from instructblip.attention import RaggedAttention, Span, StaticAttention
-from instructblip.devices import Captured, can_capture
+from instructblip.attention import ChunkAttention, RaggedAttention, Span, StaticAttention
+from instructblip.devices import can_capture
 from instructblip.engine.kv_cache import Arena, Slot
 from instructblip.model import InstructBlip
 
-# Buckets of the static step: rows and positions are rounded up to one of these.
+# Buckets of the static step: rows, chunk sizes and positions are rounded up to one of these.
 ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+SIZES = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 LENGTHS = (256, 512, 768, 1024, 1536, 2048, 3072, 4096)
 
 
@@ -71,50 +73,62 @@ class RaggedStep:
 
 
 class StaticStep:
-    """Decoding rows in one static forward; prefill chunks, whose shapes vary, go ragged."""
+    """Decoding rows in one static forward, prefill chunks in another; both recorded where that can be.
+
+    Where nothing is recorded, prefill chunks, whose shapes vary, go ragged.
+    """
 
     def __init__(self, model: InstructBlip, arena: Arena) -> None:
         self._model, self._arena = model, arena
-        self._ragged = RaggedStep(model, arena)
-        self._captured: dict[tuple[int, int], Captured] = {}
+        self._prefill = self._chunk if can_capture(model.device) else RaggedStep(model, arena).run
+        self._recorded: dict[tuple[Callable[..., Tensor], int], Callable[..., Tensor]] = {}
 
     def run(self, pieces: Sequence[Piece]) -> Tensor:
         """See :class:`Stepper`."""
         decoding = [p for p in pieces if p.embeds is None]
-        if not decoding:
-            return self._ragged.run(pieces)
-        logits = self._decode(decoding)
-        rest = [p for p in pieces if p.embeds is not None]
-        chunks = iter(self._ragged.run(rest)) if rest else iter(())
-        rows = iter(logits)
-        return torch.stack([next(rows) if p.embeds is None else next(chunks) for p in pieces])
+        rows = iter(self._decode(decoding) if decoding else ())
+        chunks = iter([self._prefill([p])[0] for p in pieces if p.embeds is not None])
+        return torch.stack([next(rows if p.embeds is None else chunks) for p in pieces])
 
     def _decode(self, pieces: Sequence[Piece]) -> Tensor:
         rows = _bucket(max(p.slot.row for p in pieces) + 1, ROWS, len(self._arena.slots))
         longest = max(len(p.slot.keys) for p in pieces) + 1
         length = _bucket(longest, LENGTHS, self._arena.length)
-        ids, active = torch.zeros(rows, dtype=torch.long), torch.zeros(rows, dtype=torch.bool)
+        state = torch.tensor([[0] * rows, [self._arena.length] * rows])
         for piece in pieces:
-            ids[piece.slot.row], active[piece.slot.row] = piece.token, True
-        device = self._model.device
-        logits = self._replay(ids.to(device), active.to(device), length)
-        return logits[torch.tensor([p.slot.row for p in pieces], device=device)]
+            state[:, piece.slot.row] = torch.tensor([piece.token, piece.span.start])
+        logits = self._replay(self.forward, length, state)
+        return logits[[p.slot.row for p in pieces]]
 
-    def _replay(self, ids: Tensor, active: Tensor, length: int) -> Tensor:
-        if not can_capture(ids.device):
-            return self.forward(ids, active, length)
-        key = (ids.shape[0], length)
-        if key not in self._captured:
-            forward = partial(self.forward, length=length)
-            idle = torch.zeros_like(active)  # with no active row nothing is written
-            self._captured[key] = Captured(forward, (ids, idle))
-        return self._captured[key].run((ids, active))
+    def _chunk(self, pieces: Sequence[Piece]) -> Tensor:
+        ((slot, embeds, _),) = pieces
+        assert embeds is not None
+        span, size = pieces[0].span, _bucket(len(embeds), SIZES, self._arena.length)
+        length = _bucket(span.end, LENGTHS, self._arena.length)
+        padded = pad(embeds, (0, 0, 0, size - len(embeds)))
+        place = torch.tensor([slot.row, span.start, len(embeds)])
+        return self._replay(self.chunk, length, place, padded)
 
-    def forward(self, ids: Tensor, active: Tensor, length: int) -> Tensor:
-        """ids and active [rows] on the device → logits [rows, vocabulary]; no host sync inside."""
-        attention = StaticAttention(self._arena, length, active)
-        embeds = self._model.table(ids)[:, None]
+    def _replay(self, forward: Callable[..., Tensor], length: int, *inputs: Tensor) -> Tensor:
+        key = (forward, length)
+        if key not in self._recorded:
+            self._recorded[key] = self._model.graphs.recorded(partial(forward, length=length))
+        return self._recorded[key](*(given.to(self._model.device) for given in inputs))
+
+    def forward(self, state: Tensor, length: int) -> Tensor:
+        """Ids and lengths, int64 [2, rows] on the device → logits [rows, vocabulary].
+
+        No word to the host inside; again with the same input changes nothing.
+        """
+        attention = StaticAttention(self._arena, length, state[1])
+        embeds = self._model.table(state[0])[:, None]
         return self._model.logits(self._model.run(embeds, attention.positions, attention)[:, 0])
+
+    def chunk(self, place: Tensor, embeds: Tensor, length: int) -> Tensor:
+        """Row, start and count [3], embeddings padded to [size, width] → logits [1, vocabulary]."""
+        attention = ChunkAttention(self._arena, place, len(embeds), length)
+        hidden = self._model.run(embeds[None], attention.positions, attention)[0]
+        return self._model.logits(hidden.index_select(0, place[2:] - 1))
 
 
 def _bucket(need: int, ladder: Sequence[int], most: int) -> int:

@@ -22,7 +22,8 @@ from instructblip import fused_layers
 from instructblip.attention import use_slots
 from instructblip.devices import as_device_error
 from instructblip.errors import OutOfMemory
-from instructblip.fused import Int4Linear, attend, attend_written_out
+from instructblip.fused import attend, attend_written_out
+from instructblip.int4 import Int4Linear
 
 CONFIG = LlamaConfig(
     vocab_size=50, hidden_size=128, intermediate_size=192, num_hidden_layers=2,
@@ -81,7 +82,7 @@ def test_merged_weights_take_no_second_copy(llama: LlamaForCausalLM) -> None:
         (attention.qkv, (attention.q_proj, attention.k_proj, attention.v_proj)),
         (mlp.gate_up, (mlp.gate_proj, mlp.up_proj)),
     ):
-        storage = merged.untyped_storage().data_ptr()
+        storage = merged.weight.untyped_storage().data_ptr()
         assert {m.weight.untyped_storage().data_ptr() for m in parts} == {storage}
     for name, tensor in llama.state_dict().items():
         assert torch.equal(tensor, before[name])
@@ -177,7 +178,7 @@ def test_an_operator_is_tried_before_it_is_used(
     operator: Callable[..., Tensor], works: bool, word: str, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setitem(fused_layers._FUSED, "swiglu", operator)
+    monkeypatch.setattr(fused_layers, "_fused", lambda name, kind: operator)
     fused_layers._tried.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert fused_layers._tried("swiglu", CPU) is works
@@ -187,7 +188,7 @@ def test_an_operator_is_tried_before_it_is_used(
 
 
 def test_no_operator_of_the_npu_is_tried_elsewhere() -> None:
-    assert not any(fused_layers.usable(name, CPU) for name in fused_layers._FUSED)
+    assert not any(fused_layers.usable(name, CPU) for name in fused_layers._PLAIN)
 
 
 @pytest.mark.parametrize("code", [207001, 207018])

@@ -206,11 +206,11 @@ def asked_of_the_host() -> dict[str, int]:
     model = load("npu")
     shape = CacheShape.of(model.text_config)
     step = StaticStep(model, Arena(shape, 4, 256, model.dtype, model.device))
-    ids, active = torch.tensor([5, 6, 7, 8]).to("npu"), torch.tensor([True] * 4).to("npu")
+    state = torch.tensor([[5, 6, 7, 8], [0] * 4]).to("npu")
     names = (b"aclrtMemcpy", b"aclrtMemcpyAsync", b"aclrtSynchronizeStream")
-    step.forward(ids, active, 256)
+    step.forward(state, 256)
     before = [runtime.simulation_calls(name) for name in names]
-    step.forward(ids, active, 256)
+    step.forward(state, 256)
     after = [runtime.simulation_calls(name) for name in names]
     return {n.decode(): b - a for n, a, b in zip(names, before, after, strict=True)}
 

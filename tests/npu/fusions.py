@@ -45,7 +45,7 @@ def attention(dtype: str, masked: bool, groups: int) -> float:
     seen = (torch.arange(9) <= torch.tensor([2, 8, 0])[:, None])[:, None, None] if masked else None
     answers = []
     for device in ("npu", "cpu"):
-        mask = None if seen is None else attention_mask(seen.to(device))
+        mask = None if seen is None else attention_mask(seen.to(device), DTYPES[dtype])
         answers.append(attend(*(t.to(device) for t in (query, key, value)), mask).cpu())
     return _difference(*answers)
 

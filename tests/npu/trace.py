@@ -64,11 +64,10 @@ def arena(rows: int = 8) -> Arena:
 def decode(rows: int, length: int = 512) -> dict[str, int]:
     """One decode step of ``rows`` conversations: mask and cache write included, no sampling."""
     step = StaticStep(model(), arena())
-    ids = torch.zeros(rows, dtype=torch.long, device="npu")
-    active = torch.ones(rows, dtype=torch.bool, device="npu")
+    state = torch.zeros(2, rows, dtype=torch.long, device="npu")
     with torch.inference_mode():
         launches()
-        step.forward(ids, active, length)
+        step.forward(state, length)
     return dict(launches())
 
 

@@ -15,7 +15,7 @@ from instructblip.checkpoints.source import open_source
 from instructblip.engine.base import Request, SamplingParams
 from instructblip.engine.local import LocalEngine
 from instructblip.errors import CheckpointError
-from instructblip.fused import Int4Linear, plain_linears
+from instructblip.int4 import Int4Linear, suit_int4
 from instructblip.model import InstructBlip
 from tests.instructblip.checkpoints.conftest import DATA
 from tests.tiny import make_checkpoint, picture
@@ -71,7 +71,7 @@ def test_chat_through_the_engine_gives_the_model_s_own_best_tokens(quantised: Pa
     finally:
         engine.close()
     # The same weights unpacked once and for all, as devices without the kernel use them.
-    plain_linears(model.weights.language_model)
+    suit_int4(model.weights.language_model, torch.device("meta"))
     again = LocalEngine(model)
     try:
         again.register_picture("p", picture())

@@ -1,0 +1,285 @@
+"""Linears with 4-bit weights: how they are made, stored, and run on each kind of device.
+
+Stored in the layout of aten's kernel for AVX-512, so that there a start is an mmap; other processors
+and CUDA lay the weights out anew at the load. Each kernel is tried on a small matrix first; where it
+is missing or differs, the weights are unpacked.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from instructblip.fused import half_arithmetic, multiply_wide, swap
+
+GROUP = 128  # weights that share a scale and an offset
+BLOCK = 64  # outputs that the stored layout packs together
+NARROW_BLOCK = 32  # the same of aten's kernel for AVX2
+# Up to so many rows a CPU's kernel beats unpacking; the second number: without half precision.
+FEW_ROWS, FEW_ROWS_WIDE = 8, 48
+_UNPACK_OUTPUTS = 2048  # unpacked at once: bounds the memory of a prefill
+
+
+class Int4Linear(nn.Module):
+    """A linear of 4-bit weights in groups of 128: w ≈ (q - 8)·scale + offset.
+
+    ``packed`` uint8 [out, in / 2] in the layout of :func:`pack`, ``scales`` [in / 128, out, 2]
+    (scale, offset), ``out`` rounded up to whole blocks. Few rows run in the kernel; many rows
+    unpack the weights, a part at a time.
+    """
+
+    packed: Tensor
+    scales: Tensor
+
+    def __init__(
+        self, packed: Tensor, scales: Tensor, out_features: int, bias: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.register_buffer("packed", packed)
+        self.register_buffer("scales", scales)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.out_features, self.in_features = out_features, packed.shape[1] * 2
+        self.block = BLOCK
+
+    @classmethod
+    def of(cls, plain: nn.Linear) -> Int4Linear:
+        """Quantise a linear that :func:`fits_int4`."""
+        packed, scales = quantise(plain.weight.detach())
+        return cls(packed, scales.to(plain.weight.dtype), plain.out_features, plain.bias)
+
+    @classmethod
+    def expecting(cls, plain: nn.Linear) -> Int4Linear:
+        """The empty 4-bit linear in place of an empty plain one (on the meta device)."""
+        shapes = int4_shapes(plain.out_features, plain.in_features)
+        packed = torch.empty(shapes[0], dtype=torch.uint8, device="meta")
+        scales = torch.empty(shapes[1], device="meta")
+        return cls(packed, scales, plain.out_features, plain.bias)
+
+    def narrow(self) -> None:
+        """Lay the weights out for the kernel of AVX2, in memory of their own."""
+        self.packed, self.block = narrowed(self.packed), NARROW_BLOCK
+
+    def plain(self) -> nn.Linear:
+        """A plain linear of the same weights, for devices without the kernel."""
+        made = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
+        weight = self._unpacked(slice(None), self.scales.dtype).T[: self.out_features]
+        made.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        made.register_parameter("bias", self.bias)
+        return made
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] → [..., out]."""
+        flat = x.flatten(0, -2)
+        wide = flat.device.type == "cpu" and not half_arithmetic(flat.dtype)
+        few = flat.shape[0] <= (FEW_ROWS_WIDE if wide else FEW_ROWS)
+        if few and flat.device.type == "cpu" and self.block == kernel_block():
+            out = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self.packed, GROUP, self.scales)
+        elif wide:
+            out = multiply_wide(flat, len(self.packed), self._unpacked, step=BLOCK)
+        else:
+            parts = range(0, len(self.packed), _UNPACK_OUTPUTS)
+            cuts = (slice(at, at + _UNPACK_OUTPUTS) for at in parts)
+            out = torch.cat([flat @ self._unpacked(cut, flat.dtype) for cut in cuts], -1)
+        out = out[:, : self.out_features]
+        out = out if self.bias is None else out + self.bias
+        return out.unflatten(0, x.shape[:-1])
+
+    def _unpacked(self, part: slice, dtype: torch.dtype = torch.float32) -> Tensor:
+        return unpack(self.packed[part], self.scales[:, part], dtype, self.block)
+
+
+class TileLinear(nn.Module):
+    """The same weights in the layout of aten's CUDA kernel; any number of rows runs in it.
+
+    ``packed`` int32 [out / 8, in / 128, 32, 4], ``scales`` bf16 [in / 128, out, 2]. The kernel
+    takes and gives bf16.
+    """
+
+    packed: Tensor
+    scales: Tensor
+
+    def __init__(
+        self, packed: Tensor, scales: Tensor, out_features: int, bias: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.register_buffer("packed", packed)
+        self.register_buffer("scales", scales)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.out_features = out_features
+        self.in_features = scales.shape[0] * GROUP
+
+    @classmethod
+    def of(cls, stored: Int4Linear) -> TileLinear:
+        """Lay the weights of an :class:`Int4Linear` out anew."""
+        levels = levels_of(stored.packed, stored.block)
+        pairs = (levels[:, ::2] << 4 | levels[:, 1::2]).contiguous()
+        packed = torch.ops.aten._convert_weight_to_int4pack(pairs, 8)
+        scales = stored.scales.bfloat16().contiguous()
+        return cls(packed, scales, stored.out_features, stored.bias)
+
+    @classmethod
+    def merged(cls, linears: Sequence[TileLinear]) -> TileLinear | None:
+        """One for several of the same input, whose weights become views of its own.
+
+        None where padding would lie between them.
+        """
+        if any(m.out_features != m.scales.shape[1] for m in linears):
+            return None
+        packed = torch.cat([m.packed for m in linears])
+        scales = torch.cat([m.scales for m in linears], 1)
+        parts = torch.split(packed, [len(m.packed) for m in linears])
+        for module, part in zip(linears, parts, strict=True):
+            module.packed = part
+        return cls(packed, scales, scales.shape[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] → [..., out]."""
+        flat = x.flatten(0, -2).bfloat16()
+        out = torch.ops.aten._weight_int4pack_mm(flat, self.packed, GROUP, self.scales)
+        out = out[:, : self.out_features].to(x.dtype)
+        out = out if self.bias is None else out + self.bias
+        return out.unflatten(0, x.shape[:-1])
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """[out, in] → packed uint8 and scales fp32 in the shapes of :func:`int4_shapes`.
+
+    A group's smallest and largest weight become levels 0 and 15.
+    """
+    weight = nn.functional.pad(weight, (0, 0, 0, -len(weight) % BLOCK))
+    groups = weight.float().unflatten(1, (-1, GROUP))
+    low, high = groups.amin(-1), groups.amax(-1)
+    scale = ((high - low) / 15).clamp(min=1e-8)
+    levels = ((groups - low[..., None]) / scale[..., None]).round().clamp(0, 15)
+    scales = torch.stack([scale, low + 8 * scale], -1).transpose(0, 1).contiguous()
+    return pack(levels.flatten(1).to(torch.uint8)), scales
+
+
+def int4_shapes(outputs: int, inputs: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of packed weights and scales: [out, in / 2] and [in / GROUP, out, 2]."""
+    rows = outputs + -outputs % BLOCK
+    return (rows, inputs // 2), (inputs // GROUP, rows, 2)
+
+
+def pack(levels: Tensor, block: int = BLOCK) -> Tensor:
+    """Levels 0…15, uint8 [out, in] → [out, in / 2], packed by ``block`` outputs.
+
+    In a block of 64 outputs (AVX-512) each input has 32 bytes: outputs 0…31 in their low halves,
+    32…63 in their high ones; in one of 32 (AVX2) 16 bytes, likewise.
+    """
+    blocks = levels.unflatten(0, (-1, block)).transpose(1, 2)  # [blocks, in, block]
+    halves = blocks[..., : block // 2] | blocks[..., block // 2 :] << 4
+    return halves.reshape(levels.shape[0], levels.shape[1] // 2).contiguous()
+
+
+def narrowed(packed: Tensor) -> Tensor:
+    """Blocks of 64 outputs → of 32, without unpacking."""
+    out = torch.empty_like(packed)
+    for one, made in zip(packed.split(BLOCK), out.split(BLOCK), strict=True):  # in the cache
+        left, right = one.view(-1, BLOCK // 2).chunk(2, -1)  # [in, 16] each
+        low, high = made.view(2, -1, NARROW_BLOCK // 2)
+        low.copy_(left & 15 | right << 4)
+        high.copy_(left >> 4 | right & 240)
+    return out
+
+
+def levels_of(packed: Tensor, block: int = BLOCK) -> Tensor:
+    """The reverse of :func:`pack`: uint8 [out, in]."""
+    blocks = packed.view(-1, packed.shape[1] * 2, block // 2)
+    return torch.cat([blocks & 15, blocks >> 4], -1).transpose(1, 2).flatten(0, 1)
+
+
+def unpack(packed: Tensor, scales: Tensor, dtype: torch.dtype, block: int = BLOCK) -> Tensor:
+    """The weights' transpose [in, out] in ``dtype``."""
+    size = packed.shape[1] * 2
+    blocks = packed.view(-1, size, block // 2)
+    levels = torch.cat([blocks & 15, blocks >> 4], -1).to(dtype)  # [blocks, in, block]
+    scale, offset = scales.to(dtype).unbind(-1)  # [groups, out]
+    scale, offset = (
+        s.view(-1, len(blocks), 1, block).transpose(0, 1) for s in (scale, offset - 8 * scale)
+    )
+    grouped = levels.unflatten(1, (-1, GROUP))  # [blocks, groups, GROUP, block]
+    return torch.addcmul(offset, grouped, scale).flatten(1, 2).transpose(0, 1).flatten(1)
+
+
+# --- which kernels are here ---------------------------------------------------------------------
+
+
+@functools.cache
+def kernel_block() -> int:
+    """Outputs in a block of this processor's 4-bit kernel: 64, 32, or 0 where there is none."""
+    return next((block for block in (BLOCK, NARROW_BLOCK) if _reads(block)), 0)
+
+
+def _reads(block: int) -> bool:
+    x, stored = _example("cpu")
+    packed = pack(levels_of(stored.packed), block)
+    try:
+        out = torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, GROUP, stored.scales)
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+    return _same(out, x, stored)
+
+
+@functools.cache
+def tiles(device: torch.device) -> bool:
+    """Whether a device has the kernel of :class:`TileLinear`."""
+    if device.type != "cuda":
+        return False
+    x, stored = _example(str(device))
+    try:
+        return _same(TileLinear.of(stored)(x), x, stored)
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+
+
+def _example(device: str) -> tuple[Tensor, Int4Linear]:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(BLOCK, GROUP, generator=generator).bfloat16()
+    x = torch.randn(2, GROUP, generator=generator).bfloat16()
+    packed, scales = quantise(weight)
+    return x.to(device), Int4Linear(packed, scales.bfloat16(), BLOCK).to(device)
+
+
+def _same(out: Tensor, x: Tensor, stored: Int4Linear) -> bool:
+    want = x.float() @ unpack(stored.packed, stored.scales, torch.float32)
+    return bool(torch.allclose(out.float(), want, atol=0.25, rtol=0.05))
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+def fits_int4(plain: nn.Linear) -> bool:
+    """Whether its inputs divide into groups."""
+    return plain.in_features % GROUP == 0
+
+
+def quantise_linears(root: nn.Module) -> int:
+    """Swap every linear that :func:`fits_int4` for a 4-bit one. Returns how many were swapped."""
+    return swap(root, lambda plain: Int4Linear.of(plain) if fits_int4(plain) else None)
+
+
+def expect_int4(root: nn.Module) -> int:
+    """Make an empty model (on the meta device) one that :func:`quantise_linears` would make."""
+    return swap(root, lambda plain: Int4Linear.expecting(plain) if fits_int4(plain) else None)
+
+
+def suit_int4(root: nn.Module, device: torch.device) -> int:
+    """Give the 4-bit linears the form that a device runs. Returns how many there are.
+
+    A CPU with another layout gets its own, CUDA :class:`TileLinear`; elsewhere they become plain.
+    """
+    if device.type == "cpu":
+        found = [m for m in root.modules() if isinstance(m, Int4Linear)]
+        for module in found if kernel_block() == NARROW_BLOCK else ():
+            module.narrow()
+        return len(found)
+    make: Callable[[Any], nn.Module] = TileLinear.of if tiles(device) else Int4Linear.plain
+    return swap(root, make, Int4Linear)
