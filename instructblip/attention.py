@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from instructblip.fused import attend, attention_mask
+from instructblip.kernels import store
 
 # isort: split
 # After instructblip.devices, which hides a torch_npu that cannot be imported.
@@ -78,20 +79,16 @@ class StaticAttention:
     """
 
     def __init__(self, arena: KeysAndValues, length: int, lengths: Tensor) -> None:
-        self._rows, (heads, _, width) = len(lengths), arena.keys[0].shape[1:]
-        self._arena, self._length = arena, length
-        self._at = lengths[:, None, None, None].expand(-1, heads, 1, width)
+        self._arena, self._length, self._at = arena, length, lengths
         seen = torch.arange(length, device=lengths.device) <= lengths[:, None]
         self._mask = attention_mask(seen[:, None, None], arena.keys[0].dtype)
         self.positions = lengths[:, None]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """[rows, heads, 1, d] each → [rows, 1, heads·d]."""
-        keys = self._arena.keys[layer][: self._rows]
-        values = self._arena.values[layer][: self._rows]
-        keys.scatter_(2, self._at, key)
-        values.scatter_(2, self._at, value)
-        seen, said = keys[:, :, : self._length], values[:, :, : self._length]
+        keys, values = self._arena.keys[layer], self._arena.values[layer]
+        store(keys, values, self._at, key[:, :, 0], value[:, :, 0])
+        seen, said = (kept[: len(self._at), :, : self._length] for kept in (keys, values))
         return attend(query, seen, said, self._mask).transpose(1, 2).flatten(2)
 
 

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from instructblip.fused import half_arithmetic, multiply_wide, swap
+from instructblip.kernels import int4_few, int4_weight, usable
 
 GROUP = 128  # weights that share a scale and an offset
 BLOCK = 64  # outputs that the stored layout packs together
 NARROW_BLOCK = 32  # the same of aten's kernel for AVX2
 # Up to so many rows a CPU's kernel beats unpacking; the second number: without half precision.
 FEW_ROWS, FEW_ROWS_WIDE = 8, 48
+FEW_ROWS_DEVICE = 2  # the same of the compiled kernel on CUDA
 _UNPACK_OUTPUTS = 2048  # unpacked at once: bounds the memory of a prefill
 
 
@@ -92,11 +94,11 @@ class Int4Linear(nn.Module):
         return unpack(self.packed[part], self.scales[:, part], dtype, self.block)
 
 
-class TileLinear(nn.Module):
-    """The same weights in the layout of aten's CUDA kernel; any number of rows runs in it.
+class HalvesLinear(nn.Module):
+    """The same weights in a layout that compiled kernels read well, for CUDA.
 
-    ``packed`` int32 [out / 8, in / 128, 32, 4], ``scales`` bf16 [in / 128, out, 2]. The kernel
-    takes and gives bf16.
+    ``packed`` uint8 [out, in / 2]: of each group the first half of the inputs in the low bits, the
+    second in the high ones; ``scales`` [out, in / 128, 2].
     """
 
     packed: Tensor
@@ -109,38 +111,34 @@ class TileLinear(nn.Module):
         self.register_buffer("packed", packed)
         self.register_buffer("scales", scales)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self.out_features = out_features
-        self.in_features = scales.shape[0] * GROUP
+        self.out_features, self.in_features = out_features, packed.shape[1] * 2
 
     @classmethod
-    def of(cls, stored: Int4Linear) -> TileLinear:
+    def of(cls, stored: Int4Linear) -> HalvesLinear:
         """Lay the weights of an :class:`Int4Linear` out anew."""
-        levels = levels_of(stored.packed, stored.block)
-        pairs = (levels[:, ::2] << 4 | levels[:, 1::2]).contiguous()
-        packed = torch.ops.aten._convert_weight_to_int4pack(pairs, 8)
-        scales = stored.scales.bfloat16().contiguous()
-        return cls(packed, scales, stored.out_features, stored.bias)
+        levels = levels_of(stored.packed, stored.block)[: stored.out_features]
+        first, second = levels.unflatten(1, (-1, 2, GROUP // 2)).unbind(2)
+        scales = stored.scales.transpose(0, 1)[: stored.out_features].contiguous()
+        return cls((first | second << 4).flatten(1), scales, stored.out_features, stored.bias)
 
     @classmethod
-    def merged(cls, linears: Sequence[TileLinear]) -> TileLinear | None:
-        """One for several of the same input, whose weights become views of its own.
-
-        None where padding would lie between them.
-        """
-        if any(m.out_features != m.scales.shape[1] for m in linears):
-            return None
-        packed = torch.cat([m.packed for m in linears])
-        scales = torch.cat([m.scales for m in linears], 1)
-        parts = torch.split(packed, [len(m.packed) for m in linears])
-        for module, part in zip(linears, parts, strict=True):
-            module.packed = part
-        return cls(packed, scales, scales.shape[1])
+    def merged(cls, linears: Sequence[HalvesLinear]) -> HalvesLinear:
+        """One for several of the same input, whose weights become views of its own."""
+        packed, scales = (
+            torch.cat(parts) for parts in zip(*((m.packed, m.scales) for m in linears), strict=True)
+        )
+        sizes = [m.out_features for m in linears]
+        for module, *parts in zip(linears, packed.split(sizes), scales.split(sizes), strict=True):
+            module.packed, module.scales = parts
+        return cls(packed, scales, len(packed))
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out]."""
-        flat = x.flatten(0, -2).bfloat16()
-        out = torch.ops.aten._weight_int4pack_mm(flat, self.packed, GROUP, self.scales)
-        out = out[:, : self.out_features].to(x.dtype)
+        flat = x.flatten(0, -2)
+        if len(flat) <= FEW_ROWS_DEVICE:
+            out = int4_few(flat, self.packed, self.scales)
+        else:
+            out = flat @ int4_weight(self.packed, self.scales).to(x.dtype).T
         out = out if self.bias is None else out + self.bias
         return out.unflatten(0, x.shape[:-1])
 
@@ -218,38 +216,22 @@ def kernel_block() -> int:
     return next((block for block in (BLOCK, NARROW_BLOCK) if _reads(block)), 0)
 
 
+def keeps_int4(device: torch.device) -> bool:
+    """Whether a device runs 4-bit weights as they are: a CPU, and CUDA with a compiler."""
+    return device.type == "cpu" or (device.type == "cuda" and usable("int4_few", device))
+
+
 def _reads(block: int) -> bool:
-    x, stored = _example("cpu")
-    packed = pack(levels_of(stored.packed), block)
-    try:
-        out = torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, GROUP, stored.scales)
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return False
-    return _same(out, x, stored)
-
-
-@functools.cache
-def tiles(device: torch.device) -> bool:
-    """Whether a device has the kernel of :class:`TileLinear`."""
-    if device.type != "cuda":
-        return False
-    x, stored = _example(str(device))
-    try:
-        return _same(TileLinear.of(stored)(x), x, stored)
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return False
-
-
-def _example(device: str) -> tuple[Tensor, Int4Linear]:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(BLOCK, GROUP, generator=generator).bfloat16()
     x = torch.randn(2, GROUP, generator=generator).bfloat16()
-    packed, scales = quantise(weight)
-    return x.to(device), Int4Linear(packed, scales.bfloat16(), BLOCK).to(device)
-
-
-def _same(out: Tensor, x: Tensor, stored: Int4Linear) -> bool:
-    want = x.float() @ unpack(stored.packed, stored.scales, torch.float32)
+    stored, scales = quantise(weight)
+    packed = pack(levels_of(stored), block)
+    try:
+        out = torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, GROUP, scales.bfloat16())
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+    want = x.float() @ unpack(stored, scales, torch.float32)
     return bool(torch.allclose(out.float(), want, atol=0.25, rtol=0.05))
 
 
@@ -274,12 +256,12 @@ def expect_int4(root: nn.Module) -> int:
 def suit_int4(root: nn.Module, device: torch.device) -> int:
     """Give the 4-bit linears the form that a device runs. Returns how many there are.
 
-    A CPU with another layout gets its own, CUDA :class:`TileLinear`; elsewhere they become plain.
+    A CPU with another layout gets its own, CUDA :class:`HalvesLinear`; elsewhere they become plain.
     """
     if device.type == "cpu":
         found = [m for m in root.modules() if isinstance(m, Int4Linear)]
         for module in found if kernel_block() == NARROW_BLOCK else ():
             module.narrow()
         return len(found)
-    make: Callable[[Any], nn.Module] = TileLinear.of if tiles(device) else Int4Linear.plain
+    make: Callable[[Any], nn.Module] = HalvesLinear.of if keeps_int4(device) else Int4Linear.plain
     return swap(root, make, Int4Linear)

@@ -28,7 +28,7 @@ from instructblip.engine.steps import Piece, RaggedStep, StaticStep, Stepper
 from instructblip.engine.stream import LocalStream
 from instructblip.fused import PackedLinear, pack_linears, packing
 from instructblip.images import open_upright
-from instructblip.int4 import tiles
+from instructblip.int4 import keeps_int4
 from instructblip.model import InstructBlip
 from instructblip.scenes import compose
 
@@ -142,7 +142,7 @@ def batch(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
 
 def _served(model: InstructBlip, count: int, args: argparse.Namespace) -> float:
     """Tokens a second that streams see together, from when the last one has its first token."""
-    params = SamplingParams(max_new_tokens=SERVED, min_new_tokens=SERVED)
+    params = SamplingParams(max_new_tokens=SERVED, min_new_tokens=SERVED, repetition_penalty=1.5)
     engine = LocalEngine(model, slots=count, batch=count)
     engine.register_picture("p", _picture())
     rates = []
@@ -210,7 +210,7 @@ def _kinds(model: InstructBlip, args: argparse.Namespace) -> list[str]:
     kinds = ["as loaded"]
     if model.device.type == "cpu" and packing(model.dtype) and model.dtype is not torch.float32:
         kinds.append("prepacked")
-    if args.shape and (tiles(model.device) or model.device.type == "cpu"):
+    if args.shape and keeps_int4(model.device):
         kinds.append("4 bits")
     return kinds
 

@@ -16,10 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from instructblip.attention import Attending, keep_projections, use_slots
-from instructblip.devices import Graphs, can_capture
+from instructblip.devices import Graphs, can_capture, short_products
 from instructblip.engine.base import ModelCard
-from instructblip.fused_layers import Angles, fuse_for
+from instructblip.fused_layers import fuse_for
 from instructblip.images import CLIP_MEAN, CLIP_STD
+from instructblip.kernels import Angles
 from instructblip.properties import Properties
 
 # Texts of the Q-Former are padded to a multiple of this where its forward is recorded.
@@ -119,13 +120,14 @@ class InstructBlip:
         """Features, ids [1, n] and what of queries and text is none of the padding → image tokens."""
         precise = self.weights.language_projection.weight.dtype
         queries = self.weights.query_tokens.to(precise)
-        output = self.weights.qformer(
-            input_ids=ids,
-            attention_mask=seen,
-            query_embeds=queries,
-            encoder_hidden_states=embeds.to(precise),
-        ).last_hidden_state
-        projected: Tensor = self.weights.language_projection(output[:, : queries.shape[1]])
+        with short_products(self.device, self.dtype):
+            output = self.weights.qformer(
+                input_ids=ids,
+                attention_mask=seen,
+                query_embeds=queries,
+                encoder_hidden_states=embeds.to(precise),
+            ).last_hidden_state
+            projected: Tensor = self.weights.language_projection(output[:, : queries.shape[1]])
         return projected[0].to(self.dtype)
 
     @contextlib.contextmanager

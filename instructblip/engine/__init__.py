@@ -11,17 +11,9 @@ from instructblip.engine.base import (
     SamplingParams,
     Statistics,
     Stream,
-)
+)  # fmt: skip
 
 __all__ = [
-    "Delta",
-    "Engine",
-    "FinishReason",
-    "ModelCard",
-    "PastTurn",
-    "Phase",
-    "Request",
-    "SamplingParams",
-    "Statistics",
-    "Stream",
-]
+    "Delta", "Engine", "FinishReason", "ModelCard", "PastTurn", "Phase", "Request",
+    "SamplingParams", "Statistics", "Stream",
+]  # fmt: skip

@@ -41,7 +41,7 @@ class Answer:
         self._model = model
         self._embeds: Tensor | None = None  # of the positions that are still to be prefilled
         self._base = 0  # the first position of _embeds
-        self._sampler = Sampler(request.sampling, model.tokenizer.end_id)
+        self.sampler = Sampler(request.sampling, model.tokenizer.end_id)
         self._text = TextStream(model.tokenizer.decode, request.sampling.stop)
         self._limit = min(request.sampling.max_new_tokens, context - len(self.keys))
         self._submitted = self._mark = time.monotonic()
@@ -57,18 +57,10 @@ class Answer:
 
     def put(self, text: str = "", ids: Sequence[int] = (), **fields: object) -> None:
         """Send a Delta."""
-        self.stream.put(
-            Delta(
-                self.request.request_id,
-                self.phase,
-                text,
-                tuple(ids),
-                place=max(self.place, 0),
-                estimate=self.estimate,
-                statistics=self._statistics,
-                **fields,  # type: ignore[arg-type]
-            )
-        )
+        self.stream.put(Delta(
+            self.request.request_id, self.phase, text, tuple(ids), place=max(self.place, 0),
+            estimate=self.estimate, statistics=self._statistics, **fields,  # type: ignore[arg-type]
+        ))  # fmt: skip
 
     @property
     def beams(self) -> bool:
@@ -89,7 +81,7 @@ class Answer:
 
     def restart(self) -> None:
         """Wait for a slot again, after the engine lost it; what was said stays said."""
-        self.keys = [*self.prompt.keys(), *self._sampler.ids]
+        self.keys = [*self.prompt.keys(), *self.sampler.ids]
         self.slot, self._embeds, self.phase = None, None, Phase.WAITING
 
     def encode(self, encode: Encode) -> None:
@@ -115,7 +107,7 @@ class Answer:
         self.put()
 
     def _segments(self) -> tuple[ImageSegment | TextSegment, ...]:
-        said = TextSegment(tuple(self._sampler.ids))
+        said = TextSegment(tuple(self.sampler.ids))
         return (*self.prompt.segments, said) if said.ids else self.prompt.segments
 
     def chunk(self, size: int) -> Tensor:
@@ -134,26 +126,21 @@ class Answer:
     @property
     def last(self) -> int:
         """The token that decodes next."""
-        return self._sampler.ids[-1]
-
-    @property
-    def plain(self) -> bool:
-        """See :attr:`Sampler.plain`."""
-        return self._sampler.plain
+        return self.sampler.ids[-1]
 
     def advance(self, logits: Tensor, best: int | None) -> FinishReason | None:
         """Take the next token (``best`` if it was found for the whole batch). → why it ends."""
         if self.phase is not Phase.DECODE:
             self._lap("prefill")
             self.phase, self._embeds = Phase.DECODE, None
-        token = self._sampler.choose(logits) if best is None else self._sampler.take(best)
+        token = self.sampler.choose(logits) if best is None else self.sampler.take(best)
         ended = token == self._model.tokenizer.end_id
         piece = "" if ended else self._text.push(token)
         self._count_token()
-        self.put(piece, (token,), logprobs=tuple(self._sampler.logprobs[-1:]))
+        self.put(piece, (token,), logprobs=tuple(self.sampler.logprobs[-1:]))
         if ended or self._text.stopped:
             return FinishReason.STOP
-        return FinishReason.LENGTH if len(self._sampler.ids) >= self._limit else None
+        return FinishReason.LENGTH if len(self.sampler.ids) >= self._limit else None
 
     def search(self, unit: Callable[[], None]) -> FinishReason:
         """LAVIS's beam search over the whole prompt; ``unit`` is called after each unit of work."""
@@ -175,7 +162,7 @@ class Answer:
             unit()
 
         (ids,) = generate_from_embeddings(self._model, self._embeds, params, progress)
-        self._sampler.ids = list(ids)
+        self.sampler.ids = list(ids)
         self._count_token()
         ended = bool(ids) and ids[-1] == self._model.tokenizer.end_id
         self.put(self._model.tokenizer.decode(ids).strip(), ids)
@@ -185,23 +172,18 @@ class Answer:
         """Send the last Delta, with the text that was held back."""
         piece = self._text.finish()
         self.phase = Phase.DONE
+        ids = tuple(self.sampler.ids)
         self.put(
-            piece,
-            finish=reason,
-            error=error,
-            answer_ids=tuple(self._sampler.ids),
-            qformer_text=self.prompt.qformer_text,
+            piece, finish=reason, error=error, answer_ids=ids, qformer_text=self.prompt.qformer_text
         )
 
     def _count_token(self) -> None:
         now = time.monotonic()
         self._first = self._first or now
         self._statistics = replace(
-            self._statistics,
-            new_tokens=len(self._sampler.ids),
+            self._statistics, new_tokens=len(self.sampler.ids), decode=now - self._first,
             first_token=self._first - self._submitted,
-            decode=now - self._first,
-        )
+        )  # fmt: skip
 
     def _lap(self, name: str) -> None:
         now = time.monotonic()

@@ -81,19 +81,13 @@ class SamplingParams:
             if not number or not math.isfinite(value) or not low <= value <= high:
                 raise BadParameter(
                     f"{name} = {value!r} is not allowed: use a number from {low:g} to {high:g}.",
-                    name=name,
-                    value=repr(value),
-                    low=f"{low:g}",
-                    high=f"{high:g}",
-                )
+                    name=name, value=repr(value), low=f"{low:g}", high=f"{high:g}",
+                )  # fmt: skip
         if len(self.stop) > 16 or any(not s or len(s) > 200 for s in self.stop):
             raise BadParameter(
                 "stop takes at most 16 strings of 1 to 200 characters.",
-                name="stop",
-                value=repr(self.stop)[:80],
-                low="1",
-                high="200",
-            )
+                name="stop", value=repr(self.stop)[:80], low="1", high="200",
+            )  # fmt: skip
         return self
 
 
@@ -200,9 +194,8 @@ class ModelCard:
     languages: tuple[str, ...] = ("en",)
     world: dict[str, str] = field(default_factory=dict)  # language -> what it knows
     can_ask: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    refusals: dict[str, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # answers that mean "outside"
+    # Answers that mean "outside", by language.
+    refusals: dict[str, tuple[str, ...]] = field(default_factory=dict)
     generation: SamplingParams = field(default_factory=SamplingParams)
     scenes: bool = False  # whether instructblip.scenes composes pictures of its world
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -22,11 +23,42 @@ def finite(logits: Tensor) -> list[bool]:
     return list(good.tolist())
 
 
+def greedy(logits: Tensor, samplers: dict[int, Sampler]) -> dict[int, int]:
+    """Row → the best id of logits [n, vocabulary], for rows of which no more is asked.
+
+    All at once, on their device; rows that draw, or that tell their probabilities, are left out.
+    """
+    plain = {n: sampler for n, sampler in samplers.items() if sampler.plain}
+    if not plain:
+        return {}
+    rows = logits[list(plain)]
+    penalise(rows, list(plain.values()))
+    return dict(zip(plain, rows.argmax(-1).tolist(), strict=True))
+
+
+def penalise(logits: Tensor, samplers: Sequence[Sampler]) -> None:
+    """Change logits [n, vocabulary]: minimum length and repetition penalty.
+
+    CTRL's penalty (arXiv:1909.05858) counts generated ids and LAVIS's start, no prompt.
+    """
+    early = [n for n, s in enumerate(samplers) if len(s.ids) < s.params.min_new_tokens]
+    if early:
+        logits[early, samplers[0].end] = -torch.inf
+    seen = [(n, i, s.params.repetition_penalty) for n, s in enumerate(samplers)
+            if s.params.repetition_penalty != 1.0 for i in {LAVIS_START, *s.ids}]  # fmt: skip
+    if seen:
+        rows, ids, penalty = (
+            torch.tensor(part).to(logits.device) for part in zip(*seen, strict=True)
+        )
+        values = logits[rows, ids]
+        logits[rows, ids] = torch.where(values > 0, values / penalty, values * penalty)
+
+
 class Sampler:
     """One request's parameters and the ids it has generated."""
 
     def __init__(self, params: SamplingParams, end_id: int) -> None:
-        self._params, self._end = params, end_id
+        self.params, self.end = params, end_id
         self._seed = secrets.randbits(63) if params.seed is None else params.seed
         self._generator = torch.Generator()
         self.ids: list[int] = []
@@ -34,10 +66,8 @@ class Sampler:
 
     @property
     def plain(self) -> bool:
-        """Whether the next token is simply the best one, which a whole batch finds at once."""
-        p = self._params
-        early = len(self.ids) < p.min_new_tokens
-        return p.temperature == 0 and p.repetition_penalty == 1.0 and not p.logprobs and not early
+        """Whether the next token is simply the best one, which :func:`greedy` finds."""
+        return self.params.temperature == 0 and not self.params.logprobs
 
     def take(self, token: int) -> int:
         """Count a token that was chosen."""
@@ -45,28 +75,18 @@ class Sampler:
         return token
 
     def choose(self, logits: Tensor) -> int:
-        """The next id from logits [vocabulary] (fp32, any device); they are changed."""
-        p, logits = self._params, logits.float().cpu()
+        """The next id from logits [vocabulary] (fp32, any device); they may be changed."""
+        p, logits = self.params, logits.float().cpu()
         if p.logprobs:
             plain = logits.log_softmax(-1)
-        self._penalise(logits)
-        if len(self.ids) < p.min_new_tokens:
-            logits[self._end] = -torch.inf
+        penalise(logits[None], [self])
         token = int(logits.argmax()) if p.temperature == 0 else self._draw(logits)
         if p.logprobs:
             self.logprobs.append(float(plain[token]))
         return self.take(token)
 
-    def _penalise(self, logits: Tensor) -> None:
-        """CTRL's repetition penalty (arXiv:1909.05858) over generated ids and LAVIS's start, only."""
-        penalty = self._params.repetition_penalty
-        if penalty != 1.0:
-            ids = torch.tensor(sorted({LAVIS_START, *self.ids}))
-            values = logits[ids]
-            logits[ids] = torch.where(values > 0, values / penalty, values * penalty)
-
     def _draw(self, logits: Tensor) -> int:
-        p = self._params
+        p = self.params
         logits = logits / p.temperature
         ids = torch.arange(logits.shape[0])
         if 0 < p.top_k < logits.shape[0]:

@@ -21,7 +21,7 @@ from instructblip.engine.answer import Answer
 from instructblip.engine.base import FinishReason, Phase
 from instructblip.engine.kv_cache import Arena
 from instructblip.engine.pictures import Pictures
-from instructblip.engine.sampling import finite, not_finite
+from instructblip.engine.sampling import finite, greedy, not_finite
 from instructblip.engine.steps import Piece, Stepper
 from instructblip.errors import InstructBlipError, OutOfMemory
 from instructblip.model import InstructBlip
@@ -183,8 +183,7 @@ class Scheduler:
 
     def _take_in(self, answers: Sequence[Answer], pieces: Sequence[Piece], logits: Tensor) -> None:
         """Count what was written, choose tokens, end who is done."""
-        good = finite(logits)
-        best = logits.argmax(-1).tolist()
+        good, ready = finite(logits), {}
         for n, (answer, piece) in enumerate(zip(answers, pieces, strict=True)):
             at = len(piece.slot.keys)
             written = (piece.token,) if piece.embeds is None else answer.keys[at : at + piece.size]
@@ -193,12 +192,15 @@ class Scheduler:
                 self._arena.wipe(piece.slot)
                 self.end(answer, FinishReason.ERROR, not_finite())
             elif answer.prefilled:
-                self._advance(answer, logits[n], best[n])
+                ready[n] = answer.sampler
+        best = greedy(logits, ready)
+        for n in ready:
+            self._advance(answers[n], logits[n], best.get(n))
 
-    def _advance(self, answer: Answer, logits: Tensor, best: int) -> None:
+    def _advance(self, answer: Answer, logits: Tensor, best: int | None) -> None:
         """One request's next token; a failure here is its own, and the forward need not be redone."""
         try:
-            reason = answer.advance(logits, best if answer.plain else None)
+            reason = answer.advance(logits, best)
         except Exception as error:
             self._fail(answer, error)
             return

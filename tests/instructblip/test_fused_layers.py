@@ -18,7 +18,7 @@ from transformers.models.llama.modeling_llama import (
     apply_rotary_pos_emb,
 )
 
-from instructblip import fused_layers
+from instructblip import fused_layers, kernels
 from instructblip.attention import use_slots
 from instructblip.devices import as_device_error
 from instructblip.errors import OutOfMemory
@@ -115,19 +115,19 @@ def test_the_references_are_transformers_arithmetic(dtype: torch.dtype) -> None:
     x, y = torch.randn(2, 3, 128, dtype=dtype), torch.randn(2, 3, 128, dtype=dtype)
     norm = LlamaRMSNorm(128, 1e-5).to(dtype)
     norm.weight.data.normal_()
-    torch.testing.assert_close(fused_layers.rms_norm(x, norm.weight, 1e-5), norm(x))
-    normed, total = fused_layers.add_rms_norm(x, y, norm.weight, 1e-5)
+    torch.testing.assert_close(kernels.rms_norm(x, norm.weight, 1e-5), norm(x))
+    normed, total = kernels.add_rms_norm(x, y, norm.weight, 1e-5)
     torch.testing.assert_close(total, x + y)
     torch.testing.assert_close(normed, norm(x + y))
 
     mlp = LlamaMLP(CONFIG).to(dtype)
     gate_up = torch.cat([mlp.gate_proj(x), mlp.up_proj(x)], -1)
-    torch.testing.assert_close(mlp.down_proj(fused_layers.swiglu(gate_up)), mlp(x))
+    torch.testing.assert_close(mlp.down_proj(kernels.swiglu(gate_up)), mlp(x))
 
     heads = torch.randn(2, 4, 3, 32, dtype=dtype)
     cos, sin = LlamaRotaryEmbedding(CONFIG)(x, torch.tensor([[5, 6, 7], [0, 1, 2]]))
     want, _ = apply_rotary_pos_emb(heads, heads, cos, sin)
-    torch.testing.assert_close(fused_layers.rotate(heads, cos[:, None], sin[:, None]), want)
+    torch.testing.assert_close(kernels.rotate(heads, cos[:, None], sin[:, None]), want)
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -169,8 +169,8 @@ def absent(*_: object) -> Tensor:
 @pytest.mark.parametrize(
     ("operator", "works", "word"),
     [
-        (fused_layers.plain_swiglu, True, ""),
-        (lambda x: fused_layers.plain_swiglu(x) * 1.1, False, "differs from plain arithmetic"),
+        (kernels.plain_swiglu, True, ""),
+        (lambda x: kernels.plain_swiglu(x) * 1.1, False, "differs from plain arithmetic"),
         (absent, False, "not in libopapi.so"),
     ],
 )
@@ -178,17 +178,17 @@ def test_an_operator_is_tried_before_it_is_used(
     operator: Callable[..., Tensor], works: bool, word: str, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(fused_layers, "_fused", lambda name, kind: operator)
-    fused_layers._tried.cache_clear()
+    monkeypatch.setattr(kernels, "_fused", lambda name, kind: operator)
+    kernels._tried.cache_clear()
     with caplog.at_level(logging.WARNING):
-        assert fused_layers._tried("swiglu", CPU) is works
+        assert kernels._tried("swiglu", CPU) is works
     assert word in caplog.text
     assert bool(caplog.text) is not works
-    fused_layers._tried.cache_clear()
+    kernels._tried.cache_clear()
 
 
 def test_no_operator_of_the_npu_is_tried_elsewhere() -> None:
-    assert not any(fused_layers.usable(name, CPU) for name in fused_layers._PLAIN)
+    assert not any(kernels.usable(name, CPU) for name in kernels._PLAIN)
 
 
 @pytest.mark.parametrize("code", [207001, 207018])

@@ -12,10 +12,11 @@ from instructblip.int4 import (
     BLOCK,
     GROUP,
     NARROW_BLOCK,
+    HalvesLinear,
     Int4Linear,
-    TileLinear,
     expect_int4,
     fits_int4,
+    keeps_int4,
     kernel_block,
     levels_of,
     narrowed,
@@ -23,7 +24,6 @@ from instructblip.int4 import (
     quantise,
     quantise_linears,
     suit_int4,
-    tiles,
     unpack,
 )
 from tests.instructblip.test_fused import plain
@@ -113,31 +113,33 @@ def test_a_kernel_that_reads_another_layout_is_found_out(monkeypatch: pytest.Mon
     kernel_block.cache_clear()
 
 
-# --- CUDA's layout: the kernel needs a device, so a stand-in reads what it would read ---------------
+# --- CUDA's layout: its kernels are compiled there, their references run anywhere -----------------
 
 
-def test_no_tiles_without_cuda() -> None:
-    assert not tiles(CPU)
+@pytest.mark.parametrize("rows", [1, 2, 3, 40])
+@pytest.mark.parametrize("outputs", [64, 100])
+def test_halves_carry_the_same_weights(outputs: int, rows: int) -> None:
+    stored = Int4Linear.of(plain(256, outputs, torch.bfloat16, bias=True))
+    made = HalvesLinear.of(stored)
+    x = torch.randn(2, rows, 256).bfloat16()
+    torch.testing.assert_close(made(x).float(), stored.plain()(x).float(), atol=0.05, rtol=0.05)
+    assert made(x).shape == (2, rows, outputs)
+    assert made(x).dtype is torch.bfloat16
+    assert made.packed.nbytes == outputs * 128
 
 
-def test_tiles_carry_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pairs of inputs with the first in the high half, as ``_convert_weight_to_int4pack`` takes them."""
-    seen = []
+def test_merged_halves_are_one_linear_and_take_no_second_copy() -> None:
+    parts = [HalvesLinear.of(Int4Linear.of(plain(256, n, torch.bfloat16))) for n in (64, 100)]
+    x = torch.randn(3, 256).bfloat16()
+    want = torch.cat([part(x) for part in parts], -1)
+    merged = HalvesLinear.merged(parts)
+    assert torch.equal(merged(x), want)
+    assert torch.equal(torch.cat([part(x) for part in parts], -1), want)
+    assert {p.packed.untyped_storage().data_ptr() for p in parts} == {
+        merged.packed.untyped_storage().data_ptr()
+    }
 
-    def convert(pairs, tiles):
-        seen.append(pairs)
-        return torch.zeros(len(pairs) // 8, pairs.shape[1] * 2 // (16 * tiles), 32, 4)
 
-    monkeypatch.setattr(torch.ops.aten, "_convert_weight_to_int4pack", convert)
-    linears = [plain(256, outputs, torch.bfloat16) for outputs in (64, 128)]
-    stored = [Int4Linear.of(linear) for linear in linears]
-    made = [TileLinear.of(linear) for linear in stored]
-    levels = levels_of(stored[1].packed)
-    assert torch.equal(seen[1] >> 4, levels[:, ::2])
-    assert torch.equal(seen[1] & 15, levels[:, 1::2])
-    merged = TileLinear.merged(made)
-    assert (merged.out_features, merged.in_features, merged.scales.shape) == (192, 256, (2, 192, 2))
-    assert merged.packed.untyped_storage().data_ptr() == made[1].packed.untyped_storage().data_ptr()
-    assert (
-        TileLinear.merged([TileLinear.of(Int4Linear.of(plain(256, 100, torch.bfloat16)))]) is None
-    )
+def test_four_bits_stay_where_a_kernel_runs_them() -> None:
+    assert keeps_int4(CPU)
+    assert not keeps_int4(torch.device("meta"))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instructblip import fused_layers
+from instructblip import kernels
 from instructblip.devices import release_memory
 from instructblip.fused import attend, attention_mask
 from tests.npu import compute
@@ -22,11 +22,11 @@ def differences(dtype: str) -> dict[str, float]:
     x, y, weight = draw(3, 5, 64), draw(3, 5, 64), draw(64)
     heads, angles = draw(2, 4, 5, 16), (draw(2, 1, 5, 16), draw(2, 1, 5, 16))
     pairs: dict[str, tuple[str, Callable[..., Any], Callable[..., Any], tuple[Any, ...]]] = {
-        "norm": ("npu_rms_norm", fused_layers.rms_norm, fused_layers.plain_rms_norm, (x, weight, 1e-5)),
-        "add_norm": ("npu_add_rms_norm", fused_layers.add_rms_norm, fused_layers.plain_add_rms_norm,
+        "norm": ("npu_rms_norm", kernels.rms_norm, kernels.plain_rms_norm, (x, weight, 1e-5)),
+        "add_norm": ("npu_add_rms_norm", kernels.add_rms_norm, kernels.plain_add_rms_norm,
                      (x, y, weight, 1e-5)),
-        "rotate": ("npu_rotary_mul", fused_layers.rotate, fused_layers.plain_rotate, (heads, *angles)),
-        "swiglu": ("npu_swiglu", fused_layers.swiglu, fused_layers.plain_swiglu,
+        "rotate": ("npu_rotary_mul", kernels.rotate, kernels.plain_rotate, (heads, *angles)),
+        "swiglu": ("npu_swiglu", kernels.swiglu, kernels.plain_swiglu,
                    (x.transpose(0, 1),)),
     }  # fmt: skip
     made = {}

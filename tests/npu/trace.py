@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instructblip import fused_layers, shapes
+from instructblip import kernels, shapes
 from instructblip.attention import RaggedAttention, Span
 from instructblip.devices import choose_device
 from instructblip.engine.kv_cache import Arena, CacheShape
@@ -45,7 +45,7 @@ def model(name: str = "vicuna-7b") -> InstructBlip:
     """A model of real shapes on the NPU, its numbers never written."""
     choose_device("npu")  # sets torch_npu up as a start does
     # A trace has no results to compare with a reference: every fused operator counts as tried.
-    fused_layers._tried = lambda name, device: True
+    kernels._tried = lambda name, device: True
     plain, shapes.fill = shapes.fill, lambda made, numbers, key: None
     try:
         return shapes.random_model(name, dtype=torch.float16, device="npu")

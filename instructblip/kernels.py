@@ -1,0 +1,247 @@
+"""Small fused kernels of the language model's layers, each with a plain reference.
+
+On an NPU they are torch_npu's own operators, on CUDA torch.compile's of the plain reference. A kernel
+that the device lacks, or that differs from its reference on a small input, is left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import silu
+
+from instructblip.devices import fp16_only
+
+log = logging.getLogger(__name__)
+
+# Device types whose layers are fused.
+FUSED = ("npu", "cuda")
+# On 910A and 310P torch_npu has these as old-style operators only, compiled at run time.
+_COMPILED_ON_OLD_CHIPS = ("rotate",)
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """x [..., width] over its root mean square, in fp32 inside (arXiv:1910.07467)."""
+    normed: Tensor = _best("rms_norm", x.device)(x, weight, epsilon)
+    return normed
+
+
+def plain_rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """The reference of :func:`rms_norm`."""
+    wide = x.float()
+    scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    return weight * scaled.to(x.dtype)
+
+
+def add_rms_norm(x: Tensor, y: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """→ the norm of x + y, and x + y."""
+    made: tuple[Tensor, Tensor] = _best("add_rms_norm", x.device)(x, y, weight, epsilon)
+    return made
+
+
+def plain_add_rms_norm(
+    x: Tensor, y: Tensor, weight: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """The reference of :func:`add_rms_norm`."""
+    total = x + y
+    return plain_rms_norm(total, weight, epsilon), total
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding (arXiv:2104.09864) of x [B, heads, n, d]; cos and sin [B, 1, n, d]."""
+    turned: Tensor = _best("rotate", x.device)(x, cos, sin)
+    return turned
+
+
+def plain_rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The reference of :func:`rotate`: LLaMA's, which turns the two halves of d."""
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat([-second, first], -1) * sin
+
+
+class Angles(NamedTuple):
+    """Cosines and sines of rotary embeddings, [B, n, d] each.
+
+    ``signed`` is set where no kernel rotates: the sines, negative in the first half, so that no layer
+    needs to turn a sign.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    signed: Tensor | None = None
+
+    @classmethod
+    def of(cls, cos: Tensor, sin: Tensor) -> Angles:
+        """For the layers of one forward."""
+        if cos.device.type not in FUSED or usable("rotate", cos.device):
+            return cls(cos, sin)
+        first, second = sin.chunk(2, -1)
+        return cls(cos, sin, torch.cat([-first, second], -1))
+
+
+def rotate_signed(x: Tensor, cos: Tensor, signed: Tensor) -> Tensor:
+    """:func:`plain_rotate` in three kernels, with :attr:`Angles.signed`."""
+    first, second = x.chunk(2, -1)
+    return torch.addcmul(x * cos, torch.cat([second, first], -1), signed)
+
+
+def swiglu(x: Tensor) -> Tensor:
+    """x [..., 2·n], gate and up side by side → silu(gate)·up [..., n] (arXiv:2002.05202)."""
+    out: Tensor = _best("swiglu", x.device)(x)
+    return out
+
+
+def plain_swiglu(x: Tensor) -> Tensor:
+    """The reference of :func:`swiglu`."""
+    gate, up = x.chunk(2, -1)
+    return silu(gate) * up
+
+
+def int4_few(x: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
+    """x [rows, in] times 4-bit weights in halves → [rows, out]: :func:`plain_int4_few`."""
+    out: Tensor = _best("int4_few", x.device)(x, packed, scales)
+    return out
+
+
+def plain_int4_few(x: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
+    """Weights of a group lie in halves: ``packed`` uint8 [out, in / 2], its first half in the low bits.
+
+    ``scales`` [out, groups, 2] (scale, offset): w = (q - 8)·scale + offset. Written as products and
+    a sum, which a compiler makes one kernel of that reads each weight once.
+    """
+    groups = packed.unflatten(1, (scales.shape[1], -1))[None]
+    halves = x.float().view(len(x), 1, scales.shape[1], 2, -1)
+    scale, offset = scales.float()[None, ..., None].unbind(3)
+    offset = offset - 8 * scale
+    low, high = (groups & 15).float() * scale + offset, (groups >> 4).float() * scale + offset
+    return (low * halves[:, :, :, 0] + high * halves[:, :, :, 1]).sum((-1, -2)).to(x.dtype)
+
+
+def int4_weight(packed: Tensor, scales: Tensor) -> Tensor:
+    """The weights [out, in] of :func:`plain_int4_few`, in the scales' dtype."""
+    weight: Tensor = _best("int4_weight", packed.device)(packed, scales)
+    return weight
+
+
+def plain_int4_weight(packed: Tensor, scales: Tensor) -> Tensor:
+    """The reference of :func:`int4_weight`."""
+    groups = packed.unflatten(1, (scales.shape[1], -1))
+    levels = torch.stack([groups & 15, groups >> 4], 2).to(scales.dtype)  # [out, groups, 2, half]
+    scale, offset = scales[..., None, None].unbind(2)
+    return (levels * scale + (offset - 8 * scale)).flatten(1)
+
+
+def store(keys: Tensor, values: Tensor, at: Tensor, key: Tensor, value: Tensor) -> None:
+    """Write key and value [n, heads, d] into the first n rows of [rows, heads, length, d] at ``at``."""
+    _best("store", at.device)(keys, values, at, key, value)
+
+
+def plain_store(
+    keys: Tensor, values: Tensor, at: Tensor, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The reference of :func:`store`."""
+    where = at[:, None, None, None].expand(-1, *keys.shape[1:2], 1, keys.shape[3])
+    for kept, new in ((keys, key), (values, value)):
+        kept[: len(at)].scatter_(2, where, new[:, :, None])
+    return keys, values
+
+
+def indexed_store(
+    keys: Tensor, values: Tensor, at: Tensor, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor]:
+    """:func:`plain_store` in the form that a compiler makes one kernel of."""
+    rows = torch.arange(len(at), device=at.device)
+    keys[rows, :, at], values[rows, :, at] = key, value
+    return keys, values
+
+
+# --- which kernels this device has --------------------------------------------------------------
+
+
+def usable(name: str, device: torch.device) -> bool:
+    """Whether a fused kernel is to be used on a device; tried once, before it is first used."""
+    if device.type not in FUSED or (device.type == "npu" and name not in _OPERATORS):
+        return False
+    if device.type == "npu" and name in _COMPILED_ON_OLD_CHIPS and fp16_only(device):
+        return False
+    return _tried(name, device)
+
+
+def _best(name: str, device: torch.device) -> Callable[..., Any]:
+    return _fused(name, device.type) if usable(name, device) else _PLAIN[name]
+
+
+@functools.cache
+def _fused(name: str, kind: str) -> Callable[..., Any]:
+    if kind == "npu":
+        return _OPERATORS[name]
+    return torch.compile(indexed_store if name == "store" else _PLAIN[name])
+
+
+@functools.cache
+def _tried(name: str, device: torch.device) -> bool:
+    try:
+        out = _fused(name, device.type)(*(_moved(x, device) for x in _example(name)))
+        want = _PLAIN[name](*_example(name))
+        same = all(
+            torch.allclose(a.cpu().float(), b.float(), atol=2e-2, rtol=2e-2)
+            for a, b in zip(_several(out), _several(want), strict=True)
+        )
+    except Exception as error:  # a compiler that is absent raises errors of its own
+        why = str(error).strip().partition("\n")[0]
+        log.warning("%s has no fused %s and goes on without: %s", device, name, why)
+        return False
+    if not same:
+        log.warning("%s's fused %s differs from plain arithmetic and is left out.", device, name)
+    return same
+
+
+def _example(name: str) -> tuple[Any, ...]:
+    """A small input, on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).half()
+
+    return {
+        "rms_norm": lambda: (draw(2, 64), draw(64), 1e-6),
+        "add_rms_norm": lambda: (draw(2, 64), draw(2, 64), draw(64), 1e-6),
+        "rotate": lambda: (draw(2, 4, 3, 64), draw(2, 1, 3, 64), draw(2, 1, 3, 64)),
+        "swiglu": lambda: (draw(2, 128),),
+        "store": lambda: (
+            draw(3, 4, 5, 64), draw(3, 4, 5, 64), torch.tensor([3, 1]), draw(2, 4, 64), draw(2, 4, 64),
+        ),
+        "int4_few": lambda: (draw(2, 256), _bytes(64, 128), draw(64, 2, 2)),
+        "int4_weight": lambda: (_bytes(64, 128), draw(64, 2, 2)),
+    }[name]()  # fmt: skip
+
+
+def _bytes(*shape: int) -> Tensor:
+    return torch.arange(math.prod(shape)).remainder(251).to(torch.uint8).view(shape)
+
+
+def _moved(x: Any, device: torch.device) -> Any:
+    return x.to(device) if isinstance(x, Tensor) else x
+
+
+def _several(made: Any) -> tuple[Tensor, ...]:
+    return made if isinstance(made, tuple) else (made,)
+
+
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "rms_norm": lambda *a: torch.ops.npu.npu_rms_norm(*a)[0],
+    "add_rms_norm": lambda *a: torch.ops.npu.npu_add_rms_norm(*a)[::2],
+    "rotate": lambda *a: torch.ops.npu.npu_rotary_mul(*a),
+    "swiglu": lambda x: torch.ops.npu.npu_swiglu(x.contiguous()),
+}
+_PLAIN: dict[str, Callable[..., Any]] = {
+    "rms_norm": plain_rms_norm, "add_rms_norm": plain_add_rms_norm, "rotate": plain_rotate,
+    "swiglu": plain_swiglu, "store": plain_store, "int4_few": plain_int4_few,
+    "int4_weight": plain_int4_weight,
+}  # fmt: skip
