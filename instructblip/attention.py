@@ -87,7 +87,7 @@ class StaticAttention:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """[rows, heads, 1, d] each → [rows, 1, heads·d]."""
         keys, values = self._arena.keys[layer], self._arena.values[layer]
-        store(keys, values, self._at, key[:, :, 0], value[:, :, 0])
+        store(keys, values, None, self._at, key[:, :, 0], value[:, :, 0])
         seen, said = (kept[: len(self._at), :, : self._length] for kept in (keys, values))
         return attend(query, seen, said, self._mask).transpose(1, 2).flatten(2)
 
@@ -101,10 +101,9 @@ class ChunkAttention:
     def __init__(self, arena: KeysAndValues, place: Tensor, size: int, length: int) -> None:
         row, start, count = place.unbind()
         steps = torch.arange(size, device=place.device)
-        at = torch.where(steps < count, start + steps, arena.length)
-        heads = torch.arange(arena.keys[0].shape[1], device=place.device)[:, None]
         self._arena, self._length = arena, length
-        self._where, self._row = (row.expand(len(heads), size), heads, at[None]), row[None]
+        self._at = torch.where(steps < count, start + steps, arena.length)
+        self._rows, self._row = row.repeat(size), row[None]
         self.positions = (start + steps)[None]
         seen = torch.arange(length, device=place.device) <= self.positions[0][:, None]
         self._mask = attention_mask(seen, arena.keys[0].dtype)
@@ -112,8 +111,7 @@ class ChunkAttention:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """[1, heads, size, d] each → [1, size, heads·d]."""
         keys, values = self._arena.keys[layer], self._arena.values[layer]
-        keys.index_put_(self._where, key[0])
-        values.index_put_(self._where, value[0])
+        store(keys, values, self._rows, self._at, key[0].transpose(0, 1), value[0].transpose(0, 1))
         seen, said = (
             kept[:, :, : self._length].index_select(0, self._row) for kept in (keys, values)
         )

@@ -71,7 +71,7 @@ def make_chooser(rules: Rules, prompts: int, beams: bool) -> Chooser:
     return Beams(rules, prompts) if beams else Singles(rules, prompts)
 
 
-def penalise(scores: Tensor, history: Tensor, penalty: float) -> Tensor:
+def penalise(scores: Tensor, history: Tensor, penalty: float | Tensor) -> Tensor:
     """Make the ids of ``history`` [rows, n] less likely in ``scores`` [rows, vocabulary], in place.
 
     CTRL's repetition penalty (arXiv:1909.05858); an id counts once, however often it came.

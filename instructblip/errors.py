@@ -101,3 +101,31 @@ class EngineStopped(InstructBlipError):
     """The engine is shutting down, or its thread has died."""
 
     code = "engine_stopped"
+
+
+# --- errors that arise in more than one place, or in the engine --------------------------------------
+
+
+def not_finite() -> DeviceError:
+    """The error of a request whose logits are no numbers."""
+    return DeviceError(
+        "The model's output is not a number (NaN): an overflow, or damaged weights. "
+        "Try --dtype fp32 or bf16, or load the weights again.",
+        code="not_finite",
+    )
+
+
+def restarted() -> InstructBlipError:
+    """The error of a request that the engine could not finish in two tries."""
+    return InstructBlipError(
+        "The engine had to start again while it answered. Ask again.", code="engine_restarted"
+    )
+
+
+def failed_inside(error: Exception) -> InstructBlipError:
+    """The error of a request that met a fault of ours."""
+    return InstructBlipError(
+        f"The answer failed inside the engine ({type(error).__name__}: {error}). "
+        "Ask again; the server's log has the details.",
+        code="internal",
+    )

@@ -22,7 +22,7 @@ BLOCK = 64  # outputs that the stored layout packs together
 NARROW_BLOCK = 32  # the same of aten's kernel for AVX2
 # Up to so many rows a CPU's kernel beats unpacking; the second number: without half precision.
 FEW_ROWS, FEW_ROWS_WIDE = 8, 48
-FEW_ROWS_DEVICE = 2  # the same of the compiled kernel on CUDA
+FEW_ROWS_DEVICE = 8  # the same of the kernel on CUDA
 _UNPACK_OUTPUTS = 2048  # unpacked at once: bounds the memory of a prefill
 
 
@@ -95,7 +95,7 @@ class Int4Linear(nn.Module):
 
 
 class HalvesLinear(nn.Module):
-    """The same weights in a layout that compiled kernels read well, for CUDA.
+    """The same weights in a layout that CUDA reads well.
 
     ``packed`` uint8 [out, in / 2]: of each group the first half of the inputs in the low bits, the
     second in the high ones; ``scales`` [out, in / 128, 2].
@@ -217,7 +217,7 @@ def kernel_block() -> int:
 
 
 def keeps_int4(device: torch.device) -> bool:
-    """Whether a device runs 4-bit weights as they are: a CPU, and CUDA with a compiler."""
+    """Whether a device runs 4-bit weights as they are: a CPU, and CUDA with our kernels."""
     return device.type == "cpu" or (device.type == "cuda" and usable("int4_few", device))
 
 

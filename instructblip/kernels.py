@@ -1,12 +1,13 @@
 """Small fused kernels of the language model's layers, each with a plain reference.
 
-On an NPU they are torch_npu's own operators, on CUDA torch.compile's of the plain reference. A kernel
-that the device lacks, or that differs from its reference on a small input, is left out.
+On an NPU they are torch_npu's own operators, on CUDA those of :mod:`instructblip.kernels_triton`. A
+kernel that the device lacks, or that differs from its reference on a small input, is left out.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import math
 from collections.abc import Callable
@@ -112,8 +113,7 @@ def int4_few(x: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
 def plain_int4_few(x: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
     """Weights of a group lie in halves: ``packed`` uint8 [out, in / 2], its first half in the low bits.
 
-    ``scales`` [out, groups, 2] (scale, offset): w = (q - 8)·scale + offset. Written as products and
-    a sum, which a compiler makes one kernel of that reads each weight once.
+    ``scales`` [out, groups, 2] (scale, offset): w = (q - 8)·scale + offset.
     """
     groups = packed.unflatten(1, (scales.shape[1], -1))[None]
     halves = x.float().view(len(x), 1, scales.shape[1], 2, -1)
@@ -137,27 +137,26 @@ def plain_int4_weight(packed: Tensor, scales: Tensor) -> Tensor:
     return (levels * scale + (offset - 8 * scale)).flatten(1)
 
 
-def store(keys: Tensor, values: Tensor, at: Tensor, key: Tensor, value: Tensor) -> None:
-    """Write key and value [n, heads, d] into the first n rows of [rows, heads, length, d] at ``at``."""
-    _best("store", at.device)(keys, values, at, key, value)
+def store(
+    keys: Tensor, values: Tensor, rows: Tensor | None, at: Tensor, key: Tensor, value: Tensor
+) -> None:
+    """Write n keys and values [n, heads, d] into buffers [rows, heads, length, d].
+
+    Token i goes to row ``rows[i]`` (None: row i) at position ``at[i]``, int64 [n].
+    """
+    _best("store", at.device)(keys, values, rows, at, key, value)
 
 
 def plain_store(
-    keys: Tensor, values: Tensor, at: Tensor, key: Tensor, value: Tensor
+    keys: Tensor, values: Tensor, rows: Tensor | None, at: Tensor, key: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The reference of :func:`store`."""
-    where = at[:, None, None, None].expand(-1, *keys.shape[1:2], 1, keys.shape[3])
     for kept, new in ((keys, key), (values, value)):
-        kept[: len(at)].scatter_(2, where, new[:, :, None])
-    return keys, values
-
-
-def indexed_store(
-    keys: Tensor, values: Tensor, at: Tensor, key: Tensor, value: Tensor
-) -> tuple[Tensor, Tensor]:
-    """:func:`plain_store` in the form that a compiler makes one kernel of."""
-    rows = torch.arange(len(at), device=at.device)
-    keys[rows, :, at], values[rows, :, at] = key, value
+        if rows is None:
+            where = at[:, None, None, None].expand(-1, kept.shape[1], 1, kept.shape[3])
+            kept[: len(at)].scatter_(2, where, new[:, :, None])
+        else:
+            kept[rows, :, at] = new
     return keys, values
 
 
@@ -181,7 +180,9 @@ def _best(name: str, device: torch.device) -> Callable[..., Any]:
 def _fused(name: str, kind: str) -> Callable[..., Any]:
     if kind == "npu":
         return _OPERATORS[name]
-    return torch.compile(indexed_store if name == "store" else _PLAIN[name])
+    triton = importlib.import_module("instructblip.kernels_triton")  # torch has it for CUDA only
+    made: Callable[..., Any] = triton.KERNELS[name]
+    return made
 
 
 @functools.cache
@@ -215,7 +216,8 @@ def _example(name: str) -> tuple[Any, ...]:
         "rotate": lambda: (draw(2, 4, 3, 64), draw(2, 1, 3, 64), draw(2, 1, 3, 64)),
         "swiglu": lambda: (draw(2, 128),),
         "store": lambda: (
-            draw(3, 4, 5, 64), draw(3, 4, 5, 64), torch.tensor([3, 1]), draw(2, 4, 64), draw(2, 4, 64),
+            draw(3, 4, 5, 64), draw(3, 4, 5, 64), torch.tensor([2, 0]), torch.tensor([3, 1]),
+            draw(2, 4, 64), draw(2, 4, 64),
         ),
         "int4_few": lambda: (draw(2, 256), _bytes(64, 128), draw(64, 2, 2)),
         "int4_weight": lambda: (_bytes(64, 128), draw(64, 2, 2)),

@@ -46,6 +46,7 @@ class Answer:
         self._limit = min(request.sampling.max_new_tokens, context - len(self.keys))
         self._submitted = self._mark = time.monotonic()
         self._first = 0.0
+        self._untold: int | None = None
         self._statistics = Statistics(prompt_tokens=len(prompt), trimmed_turns=prompt.trimmed_turns)
 
     def interrupted(self) -> FinishReason | None:
@@ -135,12 +136,20 @@ class Answer:
             self.phase, self._embeds = Phase.DECODE, None
         token = self.sampler.choose(logits) if best is None else self.sampler.take(best)
         ended = token == self._model.tokenizer.end_id
-        piece = "" if ended else self._text.push(token)
         self._count_token()
-        self.put(piece, (token,), logprobs=tuple(self.sampler.logprobs[-1:]))
+        self._untold = token
+        if self.request.sampling.stop:
+            self.tell()  # only the text knows whether it goes on
         if ended or self._text.stopped:
             return FinishReason.STOP
         return FinishReason.LENGTH if len(self.sampler.ids) >= self._limit else None
+
+    def tell(self) -> None:
+        """Send the token that :meth:`advance` took; apart, so that the device works meanwhile."""
+        token, self._untold = self._untold, None
+        if token is not None:
+            piece = "" if token == self._model.tokenizer.end_id else self._text.push(token)
+            self.put(piece, (token,), logprobs=tuple(self.sampler.logprobs[-1:]))
 
     def search(self, unit: Callable[[], None]) -> FinishReason:
         """LAVIS's beam search over the whole prompt; ``unit`` is called after each unit of work."""
@@ -170,6 +179,7 @@ class Answer:
 
     def end(self, reason: FinishReason, error: Exception | None = None) -> None:
         """Send the last Delta, with the text that was held back."""
+        self.tell()
         piece = self._text.finish()
         self.phase = Phase.DONE
         ids = tuple(self.sampler.ids)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from instructblip.beams import penalise
 from instructblip.engine.base import SamplingParams
-from instructblip.errors import DeviceError
 
 # The id with which LAVIS's generation starts; it is never read, but counts as generated.
 LAVIS_START = 1
@@ -32,26 +32,21 @@ def greedy(logits: Tensor, samplers: dict[int, Sampler]) -> dict[int, int]:
     if not plain:
         return {}
     rows = logits[list(plain)]
-    penalise(rows, list(plain.values()))
+    restrain(rows, list(plain.values()))
     return dict(zip(plain, rows.argmax(-1).tolist(), strict=True))
 
 
-def penalise(logits: Tensor, samplers: Sequence[Sampler]) -> None:
-    """Change logits [n, vocabulary]: minimum length and repetition penalty.
-
-    CTRL's penalty (arXiv:1909.05858) counts generated ids and LAVIS's start, no prompt.
-    """
+def restrain(logits: Tensor, samplers: Sequence[Sampler]) -> None:
+    """Change logits [n, vocabulary]: minimum lengths and repetition penalties."""
     early = [n for n, s in enumerate(samplers) if len(s.ids) < s.params.min_new_tokens]
     if early:
         logits[early, samplers[0].end] = -torch.inf
-    seen = [(n, i, s.params.repetition_penalty) for n, s in enumerate(samplers)
-            if s.params.repetition_penalty != 1.0 for i in {LAVIS_START, *s.ids}]  # fmt: skip
-    if seen:
-        rows, ids, penalty = (
-            torch.tensor(part).to(logits.device) for part in zip(*seen, strict=True)
-        )
-        values = logits[rows, ids]
-        logits[rows, ids] = torch.where(values > 0, values / penalty, values * penalty)
+    penalties = [[sampler.params.repetition_penalty] for sampler in samplers]
+    if penalties != [[1.0]] * len(samplers):
+        longest = 1 + max(len(sampler.ids) for sampler in samplers)
+        padded = [[LAVIS_START] * (longest - len(s.ids)) + s.ids for s in samplers]
+        history, factor = (torch.tensor(x).to(logits.device) for x in (padded, penalties))
+        penalise(logits, history, factor)
 
 
 class Sampler:
@@ -79,7 +74,7 @@ class Sampler:
         p, logits = self.params, logits.float().cpu()
         if p.logprobs:
             plain = logits.log_softmax(-1)
-        penalise(logits[None], [self])
+        restrain(logits[None], [self])
         token = int(logits.argmax()) if p.temperature == 0 else self._draw(logits)
         if p.logprobs:
             self.logprobs.append(float(plain[token]))
@@ -105,12 +100,3 @@ class Sampler:
         """Keyed by seed and position: whoever shares the batch, the answer is the same."""
         mixed = (self._seed + 1) * _MIX + len(self.ids) * 0xD1B54A32D192ED03
         return self._generator.manual_seed(mixed % 2**63)
-
-
-def not_finite() -> DeviceError:
-    """The error of a request whose logits are no numbers."""
-    return DeviceError(
-        "The model's output is not a number (NaN): an overflow, or damaged weights. "
-        "Try --dtype fp32 or bf16, or load the weights again.",
-        code="not_finite",
-    )

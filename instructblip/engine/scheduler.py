@@ -21,9 +21,9 @@ from instructblip.engine.answer import Answer
 from instructblip.engine.base import FinishReason, Phase
 from instructblip.engine.kv_cache import Arena
 from instructblip.engine.pictures import Pictures
-from instructblip.engine.sampling import finite, greedy, not_finite
+from instructblip.engine.sampling import finite, greedy
 from instructblip.engine.steps import Piece, Stepper
-from instructblip.errors import InstructBlipError, OutOfMemory
+from instructblip.errors import InstructBlipError, OutOfMemory, failed_inside, not_finite, restarted
 from instructblip.model import InstructBlip
 
 log = logging.getLogger(__name__)
@@ -156,10 +156,20 @@ class Scheduler:
             pieces = [self._piece(answer) for answer in answers]
             began = time.monotonic()
             logits = self._stepper.run(pieces)
+            self._tell()  # the tokens before, while a device works at the next ones
             self._count(answers, pieces, time.monotonic() - began)
             self._take_in(answers, pieces, logits)
+            if self._model.device.type == "cpu":
+                self._tell()
 
         self._guard(answers, work)
+
+    def _tell(self) -> None:
+        for answer in list(self.running):
+            try:
+                answer.tell()
+            except Exception as error:
+                self._fail(answer, error)
 
     def _piece(self, answer: Answer) -> Piece:
         assert answer.slot is not None
@@ -191,7 +201,7 @@ class Scheduler:
             if not good[n]:
                 self._arena.wipe(piece.slot)
                 self.end(answer, FinishReason.ERROR, not_finite())
-            elif answer.prefilled:
+            elif answer.prefilled and answer in self.running:
                 ready[n] = answer.sampler
         best = greedy(logits, ready)
         for n in ready:
@@ -246,11 +256,7 @@ class Scheduler:
     def _fail(self, answer: Answer, error: Exception) -> None:
         if not isinstance(error, InstructBlipError):
             log.exception("request %s failed", answer.request.request_id)
-            error = InstructBlipError(
-                f"The answer failed inside the engine ({type(error).__name__}: {error}). "
-                "Ask again; the server's log has the details.",
-                code="internal",
-            )
+            error = failed_inside(error)
         self.end(answer, FinishReason.ERROR, error)
 
     def recover(self, error: BaseException) -> None:
@@ -274,10 +280,3 @@ class Scheduler:
         for slot in self._arena.slots:
             self._arena.cut(slot, 0)
         self.tell_places()
-
-
-def restarted() -> InstructBlipError:
-    """The error of a request that the engine could not finish in two tries."""
-    return InstructBlipError(
-        "The engine had to start again while it answered. Ask again.", code="engine_restarted"
-    )

@@ -94,10 +94,10 @@ class StaticStep:
         rows = _bucket(max(p.slot.row for p in pieces) + 1, ROWS, len(self._arena.slots))
         longest = max(len(p.slot.keys) for p in pieces) + 1
         length = _bucket(longest, LENGTHS, self._arena.length)
-        state = torch.tensor([[0] * rows, [self._arena.length] * rows])
+        ids, lengths = [0] * rows, [self._arena.length] * rows
         for piece in pieces:
-            state[:, piece.slot.row] = torch.tensor([piece.token, piece.span.start])
-        logits = self._replay(self.forward, length, state)
+            ids[piece.slot.row], lengths[piece.slot.row] = piece.token, piece.span.start
+        logits = self._replay(self.forward, length, torch.tensor([ids, lengths]))
         return logits[[p.slot.row for p in pieces]]
 
     def _chunk(self, pieces: Sequence[Piece]) -> Tensor:
