@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from instructblip.fused import attend, attention_mask
-from instructblip.kernels import store
+from instructblip.kernels import fetch, store
 
 # isort: split
 # After instructblip.devices, which hides a torch_npu that cannot be imported.
@@ -112,9 +112,7 @@ class ChunkAttention:
         """[1, heads, size, d] each → [1, size, heads·d]."""
         keys, values = self._arena.keys[layer], self._arena.values[layer]
         store(keys, values, self._rows, self._at, key[0].transpose(0, 1), value[0].transpose(0, 1))
-        seen, said = (
-            kept[:, :, : self._length].index_select(0, self._row) for kept in (keys, values)
-        )
+        seen, said = (fetch(kept, self._row, self._length) for kept in (keys, values))
         return attend(query, seen, said, self._mask).transpose(1, 2).flatten(2)
 
 

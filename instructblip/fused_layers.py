@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from instructblip.attention import SlotAttention
 from instructblip.fused import attend
-from instructblip.int4 import HalvesLinear
+from instructblip.int4 import TileLinear
 from instructblip.kernels import FUSED, add_rms_norm, rms_norm, rotate, rotate_signed, swiglu
 
 # isort: split
@@ -134,8 +134,8 @@ def _merge(*linears: Any) -> nn.Module | None:
 
     None where they are of another kind or have a bias: they stay as they are.
     """
-    if all(type(m) is HalvesLinear and m.bias is None for m in linears):
-        return HalvesLinear.merged(linears)
+    if all(type(m) is TileLinear and m.bias is None for m in linears):
+        return TileLinear.merged(linears)
     if not all(type(m) is nn.Linear and m.bias is None for m in linears):
         return None
     weight = torch.cat([m.weight.detach() for m in linears])

@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from instructblip.fused import half_arithmetic, multiply_wide, swap
-from instructblip.kernels import int4_few, int4_weight, usable
+from instructblip.kernels import untile, usable
 
 GROUP = 128  # weights that share a scale and an offset
 BLOCK = 64  # outputs that the stored layout packs together
 NARROW_BLOCK = 32  # the same of aten's kernel for AVX2
 # Up to so many rows a CPU's kernel beats unpacking; the second number: without half precision.
 FEW_ROWS, FEW_ROWS_WIDE = 8, 48
-FEW_ROWS_DEVICE = 8  # the same of the kernel on CUDA
+TILE_STEPS = 8  # of 16 inputs in a tile of CUDA's layout: 128, a group
+FEW_ROWS_TILES = 24  # the same of the kernel on CUDA
 _UNPACK_OUTPUTS = 2048  # unpacked at once: bounds the memory of a prefill
 
 
@@ -94,11 +95,11 @@ class Int4Linear(nn.Module):
         return unpack(self.packed[part], self.scales[:, part], dtype, self.block)
 
 
-class HalvesLinear(nn.Module):
-    """The same weights in a layout that CUDA reads well.
+class TileLinear(nn.Module):
+    """The same weights in the layout of aten's CUDA kernel, which takes and gives bf16.
 
-    ``packed`` uint8 [out, in / 2]: of each group the first half of the inputs in the low bits, the
-    second in the high ones; ``scales`` [out, in / 128, 2].
+    ``packed`` int32 [out / 8, in / 128, 32, 4], ``scales`` bf16 [in / 128, out, 2]. Few rows run in
+    the kernel; many rows unpack the weights, where this device can.
     """
 
     packed: Tensor
@@ -111,34 +112,38 @@ class HalvesLinear(nn.Module):
         self.register_buffer("packed", packed)
         self.register_buffer("scales", scales)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self.out_features, self.in_features = out_features, packed.shape[1] * 2
+        self.out_features, self.in_features = out_features, scales.shape[0] * GROUP
 
     @classmethod
-    def of(cls, stored: Int4Linear) -> HalvesLinear:
+    def of(cls, stored: Int4Linear) -> TileLinear:
         """Lay the weights of an :class:`Int4Linear` out anew."""
-        levels = levels_of(stored.packed, stored.block)[: stored.out_features]
-        first, second = levels.unflatten(1, (-1, 2, GROUP // 2)).unbind(2)
-        scales = stored.scales.transpose(0, 1)[: stored.out_features].contiguous()
-        return cls((first | second << 4).flatten(1), scales, stored.out_features, stored.bias)
+        packed = tiled(levels_of(stored.packed, stored.block))
+        scales = stored.scales.bfloat16().contiguous()
+        return cls(packed, scales, stored.out_features, stored.bias)
 
     @classmethod
-    def merged(cls, linears: Sequence[HalvesLinear]) -> HalvesLinear:
-        """One for several of the same input, whose weights become views of its own."""
-        packed, scales = (
-            torch.cat(parts) for parts in zip(*((m.packed, m.scales) for m in linears), strict=True)
-        )
-        sizes = [m.out_features for m in linears]
-        for module, *parts in zip(linears, packed.split(sizes), scales.split(sizes), strict=True):
-            module.packed, module.scales = parts
-        return cls(packed, scales, len(packed))
+    def merged(cls, linears: Sequence[TileLinear]) -> TileLinear | None:
+        """One for several of the same input, whose weights become views of its own.
+
+        None where padding would lie between them.
+        """
+        if any(m.out_features != m.scales.shape[1] for m in linears):
+            return None
+        packed = torch.cat([m.packed for m in linears])
+        scales = torch.cat([m.scales for m in linears], 1)
+        parts = torch.split(packed, [len(m.packed) for m in linears])
+        for module, part in zip(linears, parts, strict=True):
+            module.packed = part
+        return cls(packed, scales, scales.shape[1])
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out]."""
-        flat = x.flatten(0, -2)
-        if len(flat) <= FEW_ROWS_DEVICE:
-            out = int4_few(flat, self.packed, self.scales)
+        flat = x.flatten(0, -2).bfloat16()
+        if len(flat) <= FEW_ROWS_TILES or not usable("untile", flat.device):
+            out = torch.ops.aten._weight_int4pack_mm(flat, self.packed, GROUP, self.scales)
         else:
-            out = flat @ int4_weight(self.packed, self.scales).to(x.dtype).T
+            out = flat @ untile(self.packed, self.scales, tile_places(flat.device)).T
+        out = out[:, : self.out_features].to(x.dtype)
         out = out if self.bias is None else out + self.bias
         return out.unflatten(0, x.shape[:-1])
 
@@ -207,6 +212,26 @@ def unpack(packed: Tensor, scales: Tensor, dtype: torch.dtype, block: int = BLOC
     return torch.addcmul(offset, grouped, scale).flatten(1, 2).transpose(0, 1).flatten(1)
 
 
+def tiled(levels: Tensor) -> Tensor:
+    """Levels, uint8 [out, in] on CUDA → the layout of :class:`TileLinear`."""
+    pairs = (levels[:, ::2] << 4 | levels[:, 1::2]).contiguous()
+    packed: Tensor = torch.ops.aten._convert_weight_to_int4pack(pairs, TILE_STEPS)
+    return packed
+
+
+@functools.cache
+def tile_places(device: torch.device) -> Tensor:
+    """Where a tile's 1024 levels lie in its 8 outputs × 128 inputs, int32, as this device packs them.
+
+    Read off by packing the places themselves, four bits at a time.
+    """
+    places = torch.arange(8 * GROUP, device=device).view(8, GROUP)
+    bits = [tiled((places >> shift & 15).to(torch.uint8)).flatten() for shift in (0, 4, 8)]
+    shifts = torch.arange(0, 32, 4, device=device)
+    nibbles = [(word[:, None] >> shifts & 15).flatten() for word in bits]
+    return (nibbles[0] | nibbles[1] << 4 | nibbles[2] << 8).to(torch.int32)
+
+
 # --- which kernels are here ---------------------------------------------------------------------
 
 
@@ -216,22 +241,36 @@ def kernel_block() -> int:
     return next((block for block in (BLOCK, NARROW_BLOCK) if _reads(block)), 0)
 
 
+@functools.cache
 def keeps_int4(device: torch.device) -> bool:
-    """Whether a device runs 4-bit weights as they are: a CPU, and CUDA with our kernels."""
-    return device.type == "cpu" or (device.type == "cuda" and usable("int4_few", device))
+    """Whether a device runs 4-bit weights as they are: a CPU, and CUDA with aten's kernel."""
+    if device.type != "cuda":
+        return device.type == "cpu"
+    x, stored, want = _example()
+    try:
+        out = TileLinear.of(stored.to(device))(x.to(device)).cpu()
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+    return bool(torch.allclose(out.float(), want, atol=0.25, rtol=0.05))
 
 
-def _reads(block: int) -> bool:
+def _example() -> tuple[Tensor, Int4Linear, Tensor]:
+    """Inputs, a small layer, and what it makes of them."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(BLOCK, GROUP, generator=generator).bfloat16()
     x = torch.randn(2, GROUP, generator=generator).bfloat16()
-    stored, scales = quantise(weight)
-    packed = pack(levels_of(stored), block)
+    packed, scales = quantise(weight)
+    want = x.float() @ unpack(packed, scales, torch.float32)
+    return x, Int4Linear(packed, scales.bfloat16(), BLOCK), want
+
+
+def _reads(block: int) -> bool:
+    x, stored, want = _example()
+    packed = pack(levels_of(stored.packed), block)
     try:
-        out = torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, GROUP, scales.bfloat16())
+        out = torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, GROUP, stored.scales)
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
-    want = x.float() @ unpack(stored, scales, torch.float32)
     return bool(torch.allclose(out.float(), want, atol=0.25, rtol=0.05))
 
 
@@ -256,12 +295,12 @@ def expect_int4(root: nn.Module) -> int:
 def suit_int4(root: nn.Module, device: torch.device) -> int:
     """Give the 4-bit linears the form that a device runs. Returns how many there are.
 
-    A CPU with another layout gets its own, CUDA :class:`HalvesLinear`; elsewhere they become plain.
+    A CPU with another layout gets its own, CUDA :class:`TileLinear`; elsewhere they become plain.
     """
     if device.type == "cpu":
         found = [m for m in root.modules() if isinstance(m, Int4Linear)]
         for module in found if kernel_block() == NARROW_BLOCK else ():
             module.narrow()
         return len(found)
-    make: Callable[[Any], nn.Module] = HalvesLinear.of if keeps_int4(device) else Int4Linear.plain
+    make: Callable[[Any], nn.Module] = TileLinear.of if keeps_int4(device) else Int4Linear.plain
     return swap(root, make, Int4Linear)

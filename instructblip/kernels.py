@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -104,37 +103,36 @@ def plain_swiglu(x: Tensor) -> Tensor:
     return silu(gate) * up
 
 
-def int4_few(x: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
-    """x [rows, in] times 4-bit weights in halves → [rows, out]: :func:`plain_int4_few`."""
-    out: Tensor = _best("int4_few", x.device)(x, packed, scales)
-    return out
+def untile(packed: Tensor, scales: Tensor, places: Tensor) -> Tensor:
+    """4-bit weights in tiles of 8 outputs × 128 inputs → weights [out, in] in the scales' dtype.
 
-
-def plain_int4_few(x: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
-    """Weights of a group lie in halves: ``packed`` uint8 [out, in / 2], its first half in the low bits.
-
-    ``scales`` [out, groups, 2] (scale, offset): w = (q - 8)·scale + offset.
+    ``packed`` int32 [out / 8, groups, 32, 4], whose 1024 levels in a tile, low bits first, lie at
+    ``places`` int32 [1024]; ``scales`` [groups, out, 2] (scale, offset): w = (q - 8)·scale + offset.
     """
-    groups = packed.unflatten(1, (scales.shape[1], -1))[None]
-    halves = x.float().view(len(x), 1, scales.shape[1], 2, -1)
-    scale, offset = scales.float()[None, ..., None].unbind(3)
-    offset = offset - 8 * scale
-    low, high = (groups & 15).float() * scale + offset, (groups >> 4).float() * scale + offset
-    return (low * halves[:, :, :, 0] + high * halves[:, :, :, 1]).sum((-1, -2)).to(x.dtype)
-
-
-def int4_weight(packed: Tensor, scales: Tensor) -> Tensor:
-    """The weights [out, in] of :func:`plain_int4_few`, in the scales' dtype."""
-    weight: Tensor = _best("int4_weight", packed.device)(packed, scales)
+    weight: Tensor = _best("untile", packed.device)(packed, scales, places)
     return weight
 
 
-def plain_int4_weight(packed: Tensor, scales: Tensor) -> Tensor:
-    """The reference of :func:`int4_weight`."""
-    groups = packed.unflatten(1, (scales.shape[1], -1))
-    levels = torch.stack([groups & 15, groups >> 4], 2).to(scales.dtype)  # [out, groups, 2, half]
-    scale, offset = scales[..., None, None].unbind(2)
-    return (levels * scale + (offset - 8 * scale)).flatten(1)
+def plain_untile(packed: Tensor, scales: Tensor, places: Tensor) -> Tensor:
+    """The reference of :func:`untile`."""
+    shifts = torch.arange(0, 32, 4, device=packed.device)
+    levels = (packed.flatten(2)[..., None] >> shifts & 15).flatten(2)  # [out / 8, groups, 1024]
+    tiles = torch.empty_like(levels)
+    tiles[:, :, places.long()] = levels
+    weight = tiles.unflatten(2, (8, -1)).permute(0, 2, 1, 3).flatten(0, 1).float()
+    scale, offset = scales.float().transpose(0, 1)[..., None].unbind(2)  # [out, groups, 1]
+    return ((weight - 8) * scale + offset).flatten(1).to(scales.dtype)
+
+
+def fetch(kept: Tensor, row: Tensor, length: int) -> Tensor:
+    """The first positions of a row (int64 [1]) of [rows, heads, most, d] → [1, heads, length, d]."""
+    out: Tensor = _best("fetch", kept.device)(kept, row, length)
+    return out
+
+
+def plain_fetch(kept: Tensor, row: Tensor, length: int) -> Tensor:
+    """The reference of :func:`fetch`."""
+    return kept[:, :, :length].index_select(0, row)
 
 
 def store(
@@ -219,13 +217,12 @@ def _example(name: str) -> tuple[Any, ...]:
             draw(3, 4, 5, 64), draw(3, 4, 5, 64), torch.tensor([2, 0]), torch.tensor([3, 1]),
             draw(2, 4, 64), draw(2, 4, 64),
         ),
-        "int4_few": lambda: (draw(2, 256), _bytes(64, 128), draw(64, 2, 2)),
-        "int4_weight": lambda: (_bytes(64, 128), draw(64, 2, 2)),
+        "fetch": lambda: (draw(3, 4, 5, 64), torch.tensor([2]), 4),
+        "untile": lambda: (
+            torch.arange(2 * 3 * 128, dtype=torch.int32).mul(123457).view(2, 3, 32, 4),
+            draw(3, 16, 2), torch.randperm(1024, generator=generator).int(),
+        ),
     }[name]()  # fmt: skip
-
-
-def _bytes(*shape: int) -> Tensor:
-    return torch.arange(math.prod(shape)).remainder(251).to(torch.uint8).view(shape)
 
 
 def _moved(x: Any, device: torch.device) -> Any:
@@ -244,6 +241,5 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
 }
 _PLAIN: dict[str, Callable[..., Any]] = {
     "rms_norm": plain_rms_norm, "add_rms_norm": plain_add_rms_norm, "rotate": plain_rotate,
-    "swiglu": plain_swiglu, "store": plain_store, "int4_few": plain_int4_few,
-    "int4_weight": plain_int4_weight,
+    "swiglu": plain_swiglu, "store": plain_store, "fetch": plain_fetch, "untile": plain_untile,
 }  # fmt: skip

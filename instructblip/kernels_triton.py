@@ -13,10 +13,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-HALF_GROUP = 64  # inputs in half a group of 4-bit weights
-# Of the 4-bit product: outputs and groups that a program takes at once, and its warps.
-FEW_TILE = (4, 16, 4)
-
 
 @triton.jit
 def _norm(  # type: ignore[no-untyped-def]
@@ -146,77 +142,53 @@ def store(
 
 
 @triton.jit
-def _int4_few(  # type: ignore[no-untyped-def]
-    x, packed, scales, out, outputs, groups: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr,
-    G: tl.constexpr, HALF: tl.constexpr,
-):  # fmt: skip
-    n = tl.program_id(0) * N + tl.arange(0, N)
-    mine, inside = n < outputs, tl.arange(0, HALF)
-    width = groups * HALF  # bytes of an output
-    row = tl.program_id(1) * ROWS
-    sums = tl.zeros((N, ROWS), dtype=tl.float32)
-    which = tl.arange(0, ROWS)
-    for start in range(0, groups, G):
-        g = start + tl.arange(0, G)
-        there = g < groups
-        both = mine[:, None] & there[None]
-        at = n[:, None, None].to(tl.int64) * width + (g * HALF)[None, :, None] + inside
-        q = tl.load(packed + at, mask=both[:, :, None], other=0)
-        low, high = (q & 15).to(tl.float32), (q >> 4).to(tl.float32)
-        pair = (n[:, None].to(tl.int64) * groups + g[None]) * 2
-        scale = tl.load(scales + pair, mask=both, other=0.0).to(tl.float32)
-        offset = tl.load(scales + pair + 1, mask=both, other=0.0).to(tl.float32) - 8 * scale
-        for r in tl.static_range(ROWS):
-            source = x + (row + r) * (2 * width) + (g * 2 * HALF)[:, None] + inside
-            a = tl.load(source, mask=there[:, None], other=0.0).to(tl.float32)
-            b = tl.load(source + HALF, mask=there[:, None], other=0.0).to(tl.float32)
-            dots = tl.sum(low * a[None] + high * b[None], 2)
-            part = tl.sum(scale * dots + offset * tl.sum(a + b, 1)[None], 1)
-            sums += tl.where(which[None] == r, part[:, None], 0.0)
-    target = out + (row + which)[None] * outputs + n[:, None]
-    tl.store(target, sums.to(out.dtype.element_ty), mask=mine[:, None])
+def _fetch(  # type: ignore[no-untyped-def]
+    kept, row, out, whole, head, size, BLOCK: tl.constexpr
+):
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    source = tl.load(row) * whole + tl.program_id(0).to(tl.int64) * head + at
+    here = at < size
+    tl.store(out + tl.program_id(0) * size + at, tl.load(kept + source, mask=here), mask=here)
 
 
-def int4_few(x: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
-    """See :func:`instructblip.kernels.int4_few`."""
-    rows, outputs, x = len(x), len(packed), x.contiguous()
-    out = torch.empty(rows, outputs, dtype=x.dtype, device=x.device)
-    at_once = next(n for n in (4, 2, 1) if rows % n == 0)
-    n, g, warps = FEW_TILE
-    _int4_few[(triton.cdiv(outputs, n), rows // at_once)](
-        x, packed, scales, out, outputs, scales.shape[1], ROWS=at_once, N=n, G=g, HALF=HALF_GROUP,
-        num_warps=warps,
-    )  # fmt: skip
+def fetch(kept: Tensor, row: Tensor, length: int) -> Tensor:
+    """See :func:`instructblip.kernels.fetch`."""
+    _, heads, most, width = kept.shape
+    out = torch.empty(1, heads, length, width, dtype=kept.dtype, device=kept.device)
+    size, block = length * width, 4096
+    _fetch[(heads, triton.cdiv(size, block))](
+        kept, row, out, heads * most * width, most * width, size, BLOCK=block
+    )
     return out
 
 
 @triton.jit
-def _int4_weight(  # type: ignore[no-untyped-def]
-    packed, scales, out, groups, G: tl.constexpr, HALF: tl.constexpr
+def _untile(  # type: ignore[no-untyped-def]
+    packed, scales, places, out, groups, outputs, WORDS: tl.constexpr, ROWS: tl.constexpr
 ):
-    n, g = tl.program_id(0).to(tl.int64), tl.program_id(1) * G + tl.arange(0, G)
-    there, inside = (g < groups)[:, None], tl.arange(0, HALF)
-    q = tl.load(packed + (n * groups + g[:, None]) * HALF + inside, mask=there, other=0)
-    pair = (n * groups + g[:, None]) * 2
-    scale = tl.load(scales + pair, mask=there, other=0.0).to(tl.float32)
-    offset = tl.load(scales + pair + 1, mask=there, other=0.0).to(tl.float32) - 8 * scale
-    target = out + (n * groups + g[:, None]) * (2 * HALF) + inside
-    kind = out.dtype.element_ty
-    tl.store(target, ((q & 15).to(tl.float32) * scale + offset).to(kind), mask=there)
-    tl.store(target + HALF, ((q >> 4).to(tl.float32) * scale + offset).to(kind), mask=there)
+    tile, group = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    at = tl.arange(0, WORDS * 8)
+    words = tl.load(packed + (tile * groups + group) * WORDS + at // 8)
+    level = (words >> (at % 8) * 4 & 15).to(tl.float32)
+    place = tl.load(places + at)
+    inputs = WORDS * 8 // ROWS
+    n, k = tile * ROWS + place // inputs, place % inputs
+    pair = scales + (group * outputs + n) * 2
+    scale, offset = tl.load(pair).to(tl.float32), tl.load(pair + 1).to(tl.float32)
+    weight = (level - 8) * scale + offset
+    tl.store(out + (n * groups + group) * inputs + k, weight.to(out.dtype.element_ty))
 
 
-def int4_weight(packed: Tensor, scales: Tensor) -> Tensor:
-    """See :func:`instructblip.kernels.int4_weight`."""
-    outputs, groups = scales.shape[:2]
-    out = torch.empty(outputs, packed.shape[1] * 2, dtype=scales.dtype, device=packed.device)
-    _int4_weight[(outputs, triton.cdiv(groups, 32))](
-        packed, scales, out, groups, G=32, HALF=HALF_GROUP
-    )
+def untile(packed: Tensor, scales: Tensor, places: Tensor) -> Tensor:
+    """See :func:`instructblip.kernels.untile`."""
+    tiles, groups = packed.shape[:2]
+    outputs, words = scales.shape[1], packed[0, 0].numel()
+    out = torch.empty(outputs, groups * words, dtype=scales.dtype, device=packed.device)
+    _untile[(tiles, groups)](packed, scales, places, out, groups, outputs, WORDS=words, ROWS=8)
     return out
 
 
 KERNELS: dict[str, Callable[..., Any]] = {
     "rms_norm": rms_norm, "add_rms_norm": add_rms_norm, "rotate": rotate, "swiglu": swiglu,
-    "store": store, "int4_few": int4_few, "int4_weight": int4_weight,
+    "store": store, "fetch": fetch, "untile": untile,
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import itertools
 import random
@@ -153,8 +154,7 @@ def _served(model: InstructBlip, count: int, args: argparse.Namespace) -> float:
                     str(n), _text(model, length - SERVED - PROMPT, n + count * lap), "p", sampling=params
                 )) for n, length in enumerate(_lengths(count, args.context))
             ]  # fmt: skip
-            with ThreadPoolExecutor(count) as pool:
-                times = list(pool.map(_arrivals, streams))
+            times = asyncio.run(_all_arrivals(streams))  # one loop reads all, as in the server
             began, ended = max(t[0] for t in times), max(t[-1] for t in times)
             rates.append(sum(sum(at > began for at in t) for t in times) / (ended - began))
     finally:
@@ -162,10 +162,14 @@ def _served(model: InstructBlip, count: int, args: argparse.Namespace) -> float:
     return statistics.median(rates[1:])
 
 
-def _arrivals(stream: LocalStream) -> list[float]:
+async def _all_arrivals(streams: Sequence[LocalStream]) -> list[list[float]]:
+    return await asyncio.gather(*map(_arrivals, streams))
+
+
+async def _arrivals(stream: LocalStream) -> list[float]:
     """When each token came."""
     times: list[float] = []
-    for delta in stream:
+    async for delta in stream:
         if delta.error is not None:
             raise delta.error
         times += [time.monotonic()] * len(delta.token_ids)

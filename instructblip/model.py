@@ -83,7 +83,7 @@ class InstructBlip:
         values = np.asarray(small, dtype=np.float32) / np.float32(255)
         normal = (values - np.array(CLIP_MEAN, np.float32)) / np.array(CLIP_STD, np.float32)
         whole = torch.from_numpy(np.ascontiguousarray(normal.transpose(2, 0, 1)))
-        return whole[None].to(self.device, self.dtype)
+        return whole[None].to(self.device).to(self.dtype)
 
     @torch.inference_mode()
     def encode_image(self, picture: Image.Image) -> ImageFeatures:

@@ -12,8 +12,8 @@ from instructblip.int4 import (
     BLOCK,
     GROUP,
     NARROW_BLOCK,
-    HalvesLinear,
     Int4Linear,
+    TileLinear,
     expect_int4,
     fits_int4,
     keeps_int4,
@@ -113,31 +113,50 @@ def test_a_kernel_that_reads_another_layout_is_found_out(monkeypatch: pytest.Mon
     kernel_block.cache_clear()
 
 
-# --- CUDA's layout: its kernels are compiled there, their references run anywhere -----------------
+# --- CUDA's layout: the device's own packing needs one, so any other fixed order stands in for it -----
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 40])
+@pytest.fixture
+def packing_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs of inputs, the first in the high half, to tiles of 8 × 128 in an order of its own."""
+    order = torch.randperm(1024, generator=torch.Generator().manual_seed(1))
+
+    def convert(pairs: torch.Tensor, steps: int) -> torch.Tensor:
+        assert steps == 8
+        levels = torch.stack([pairs >> 4, pairs & 15], -1).flatten(1).long()
+        tiles = levels.unflatten(0, (-1, 8)).unflatten(2, (-1, 128)).transpose(1, 2).flatten(2)
+        words = tiles[:, :, order].unflatten(2, (-1, 8)) << torch.arange(0, 32, 4)
+        return words.sum(-1).to(torch.int32).unflatten(2, (32, 4))
+
+    monkeypatch.setattr(torch.ops.aten, "_convert_weight_to_int4pack", convert)
+    monkeypatch.setattr(int4, "usable", lambda name, device: True)
+    monkeypatch.setattr(int4, "FEW_ROWS_TILES", 0)
+    int4.tile_places.cache_clear()
+    yield
+    int4.tile_places.cache_clear()
+
+
 @pytest.mark.parametrize("outputs", [64, 100])
-def test_halves_carry_the_same_weights(outputs: int, rows: int) -> None:
+def test_tiles_carry_the_same_weights(outputs: int, packing_of_a_device: None) -> None:
     stored = Int4Linear.of(plain(256, outputs, torch.bfloat16, bias=True))
-    made = HalvesLinear.of(stored)
-    x = torch.randn(2, rows, 256).bfloat16()
+    made = TileLinear.of(stored)
+    x = torch.randn(2, 20, 256).bfloat16()
     torch.testing.assert_close(made(x).float(), stored.plain()(x).float(), atol=0.05, rtol=0.05)
-    assert made(x).shape == (2, rows, outputs)
+    assert made(x).shape == (2, 20, outputs)
     assert made(x).dtype is torch.bfloat16
-    assert made.packed.nbytes == outputs * 128
 
 
-def test_merged_halves_are_one_linear_and_take_no_second_copy() -> None:
-    parts = [HalvesLinear.of(Int4Linear.of(plain(256, n, torch.bfloat16))) for n in (64, 100)]
+def test_merged_tiles_are_one_linear_and_take_no_second_copy(packing_of_a_device: None) -> None:
+    parts = [TileLinear.of(Int4Linear.of(plain(256, n, torch.bfloat16))) for n in (64, 128)]
     x = torch.randn(3, 256).bfloat16()
     want = torch.cat([part(x) for part in parts], -1)
-    merged = HalvesLinear.merged(parts)
+    merged = TileLinear.merged(parts)
     assert torch.equal(merged(x), want)
     assert torch.equal(torch.cat([part(x) for part in parts], -1), want)
-    assert {p.packed.untyped_storage().data_ptr() for p in parts} == {
-        merged.packed.untyped_storage().data_ptr()
-    }
+    storage = merged.packed.untyped_storage().data_ptr()
+    assert {part.packed.untyped_storage().data_ptr() for part in parts} == {storage}
+    padded = TileLinear.of(Int4Linear.of(plain(256, 100, torch.bfloat16)))
+    assert TileLinear.merged([padded, parts[0]]) is None
 
 
 def test_four_bits_stay_where_a_kernel_runs_them() -> None:
