@@ -25,6 +25,7 @@ from instructblip.engine.sampling import finite, greedy
 from instructblip.engine.steps import Piece, Stepper
 from instructblip.errors import InstructBlipError, OutOfMemory, failed_inside, not_finite, restarted
 from instructblip.model import InstructBlip
+from instructblip.wakes import together
 
 log = logging.getLogger(__name__)
 
@@ -165,11 +166,12 @@ class Scheduler:
         self._guard(answers, work)
 
     def _tell(self) -> None:
-        for answer in list(self.running):
-            try:
-                answer.tell()
-            except Exception as error:
-                self._fail(answer, error)
+        with together():
+            for answer in list(self.running):
+                try:
+                    answer.tell()
+                except Exception as error:
+                    self._fail(answer, error)
 
     def _piece(self, answer: Answer) -> Piece:
         assert answer.slot is not None

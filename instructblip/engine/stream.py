@@ -6,8 +6,10 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 
 from instructblip.engine.base import Delta
+from instructblip.wakes import wake
 
 
 class LocalStream:
@@ -48,13 +50,8 @@ class LocalStream:
     async def __aiter__(self) -> AsyncIterator[Delta]:
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()
 
-        def wake() -> None:
-            # A closed loop means that the reader is gone; the engine goes on regardless.
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(arrived.set)
-
         with self._changed:
-            self._wake = wake
+            self._wake = partial(wake, loop, arrived)
         while True:
             with self._changed:
                 arrived.clear()
