@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from instructblip import cli
+from instructblip.ascend import cann_rows
 from tests.launch.conftest import Tree
 from tests.tiny import make_checkpoint
 from webui.settings import Settings, parser, read_settings
@@ -176,6 +177,17 @@ def test_what_it_says_of_the_page_holds() -> None:
     with pytest.MonkeyPatch.context() as patch:  # "each is also an INSTRUCTBLIP_… variable"
         patch.setenv("INSTRUCTBLIP_TUNNEL_COMMAND", "x {port}")
         assert read_settings([]).tunnel_command == "x {port}"
+
+
+@pytest.mark.parametrize(("name", "to"), zip(FILES, (" to ", " 至 "), strict=True))
+def test_the_table_of_canns_is_the_launchers(name: str, to: str) -> None:
+    found = re.search(r"^\| CANN \|.*\n\| ---.*\n((?:\|.*\n)+)", read(name), re.MULTILINE)
+    assert found is not None
+    oldest = "3.11"  # pyproject.toml's
+    assert rows(found[1]) == [
+        [row.cann, ", ".join(row.torch_npu), to.join(dict.fromkeys((oldest, row.newest_python)))]
+        for row in cann_rows()
+    ]
 
 
 # --- both say the same -----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,16 +12,42 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 TEXTAREA = "#box textarea"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+]
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium of this machine; only one at a time in a process."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield running
+        running.close()
 
 
 def free_port() -> int:
@@ -45,18 +72,25 @@ def upload(data: bytes, name: str = "p.png", mime: str = "image/png") -> Any:
 
 
 class Server:
-    """The real server in a process of its own, which a test may kill and start again."""
+    """The real server in a process of its own, which a test may kill and start again.
 
-    def __init__(self, command: list[str], data: Path, port: int | None = None) -> None:
+    ``environment``: of the process, in place of this one's with the repository on its path.
+    """
+
+    def __init__(
+        self, command: list[str], data: Path, port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self._command = [*command, "--port", str(self.port), "--data", str(data)]
+        self._environment = environment or {**os.environ, "PYTHONPATH": str(ROOT)}
         self._log = data.parent / f"server-{self.port}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout: float = 60.0) -> Server:
         """Start and wait until it answers."""
-        environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONPATH": str(ROOT)}
+        environment = {**self._environment, "GRADIO_ANALYTICS_ENABLED": "False"}
         with self._log.open("ab") as out:
             self.process = subprocess.Popen(
                 self._command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,11 @@ import instructblip
 from instructblip.engine.base import Delta, PastTurn, Request, SamplingParams
 from instructblip.engine.local import LocalEngine
 from instructblip.model import InstructBlip
+from instructblip.terminal import TerminalChat
 from tests.tiny import make_checkpoint
 from tests.tiny_picture import picture
+from webui.__main__ import load_engine
+from webui.settings import read_settings
 
 PROPERTIES = {
     "name": "tiny", "template": "plain", "default_layout": "append", "query_tokens": 4,
@@ -213,6 +217,19 @@ def asked_of_the_host() -> dict[str, int]:
     step.forward(state, 256)
     after = [runtime.simulation_calls(name) for name in names]
     return {n.decode(): b - a for n, a, b in zip(names, before, after, strict=True)}
+
+
+def pages_engine_on_the_cpu(file: str, questions: list[str]) -> list[str]:
+    """What the engine that the page starts says of a picture on the CPU, turn by turn."""
+    made = load_engine(read_settings(["--model", "embedded", "--device", "cpu"], {}))
+    try:
+        chat = TerminalChat(made, made.card.generation, None, io.StringIO())
+        chat.take_file(file)
+        for question in questions:
+            chat.ask(question)
+        return [turn.answer.strip() for turn in chat.conversation.path()]
+    finally:
+        made.close()
 
 
 def fallback() -> str:

@@ -58,7 +58,7 @@ def merged_layers() -> dict[str, Any]:
     layer = model.weights.language_model.model.layers[0]
     attention, mlp = layer.self_attn, layer.mlp
     names = (attention.q_proj, attention.k_proj, attention.v_proj)
-    inside = [m.weight.untyped_storage().data_ptr() == attention.qkv.untyped_storage().data_ptr()
+    inside = [m.weight.untyped_storage().data_ptr() == attention.qkv.weight.untyped_storage().data_ptr()
               for m in names]  # fmt: skip
     return {
         "classes": [type(m).__name__ for m in (layer, attention, mlp, layer.input_layernorm)],

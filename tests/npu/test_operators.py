@@ -12,8 +12,9 @@ LIST = Path(__file__).with_name("operators.txt")
 def test_the_operators_are_those_of_the_list(npu: Simulated) -> None:
     listed = {line for line in LIST.read_text("utf-8").splitlines() if not line.startswith("#")}
     ran = set(npu.call("chats.operators"))
-    assert not ran - listed, "new operators: see that CANN has them, then add them to operators.txt"
-    assert not listed - ran, "operators.txt names some that no longer run"
+    new, gone = sorted(ran - listed), sorted(listed - ran)
+    assert not new, f"see that CANN has {new}, then add them to operators.txt"
+    assert not gone, f"operators.txt names {gone}, which no longer run"
 
 
 def test_an_operator_without_a_kernel_is_an_error_here(npu: Simulated) -> None:

@@ -9,11 +9,13 @@ import ctypes
 from collections import Counter
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from instructblip import kernels, shapes
+import instructblip.model
+from instructblip import fused, kernels, shapes
 from instructblip.attention import RaggedAttention, Span
 from instructblip.devices import choose_device
 from instructblip.engine.kv_cache import Arena, CacheShape
@@ -41,14 +43,24 @@ def old_style() -> dict[str, int]:
 
 
 @cache
-def model(name: str = "vicuna-7b") -> InstructBlip:
+def model() -> InstructBlip:
     """A model of real shapes on the NPU, its numbers never written."""
+    return _model()
+
+
+@cache
+def plain_model() -> InstructBlip:
+    """The same as transformers makes it; made by :func:`before`."""
+    return _model()
+
+
+def _model() -> InstructBlip:
     choose_device("npu")  # sets torch_npu up as a start does
     # A trace has no results to compare with a reference: every fused operator counts as tried.
     kernels._tried = lambda name, device: True
     plain, shapes.fill = shapes.fill, lambda made, numbers, key: None
     try:
-        return shapes.random_model(name, dtype=torch.float16, device="npu")
+        return shapes.random_model("vicuna-7b", dtype=torch.float16, device="npu")
     finally:
         shapes.fill = plain
 
@@ -97,6 +109,23 @@ def query() -> dict[str, int]:
     launches()
     model().query(features, "what is in the picture")
     return dict(launches())
+
+
+def before(phase: str, *args: int) -> dict[str, int]:
+    """What a function above launches with transformers' own layers and torch's own attention."""
+
+    def off(*_: object) -> bool:
+        return False
+
+    with (
+        patch.object(instructblip.model, "fuse_for", off),
+        patch.object(fused, "_fused_attention", off),
+        patch.object(fused, "_written_out", off),
+        patch.object(kernels, "FUSED", ()),
+        patch.dict(globals(), model=plain_model),
+    ):
+        launched: dict[str, int] = globals()[phase](*args)
+    return launched
 
 
 def _empty(*shape: int) -> Tensor:
