@@ -8,6 +8,7 @@ mask; shapes and addresses are fixed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -25,6 +26,9 @@ class Attending(Protocol):
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """[B, heads, n, d] each → [B, n, heads·d]."""
+
+    def on(self, device: torch.device) -> Attending:
+        """The same for the layers on another device of a spread model."""
 
 
 class KeysAndValues(Protocol):
@@ -71,6 +75,12 @@ class RaggedAttention:
             parts.append(attend(query[:, :, here], seen, said, mask))
         return torch.cat(parts, 2).transpose(1, 2).flatten(2)
 
+    def on(self, device: torch.device) -> RaggedAttention:
+        """See :class:`Attending`."""
+        there = copy(self)
+        there._spans = [(s, at, None if m is None else m.to(device)) for s, at, m in self._spans]
+        return there
+
 
 class StaticAttention:
     """One new token for rows 0…rows of the arena; rows that are not ``active`` change nothing."""
@@ -93,6 +103,14 @@ class StaticAttention:
         values.scatter_(2, self._at, value)
         seen, said = keys[:, :, : self._length], values[:, :, : self._length]
         return attend(query, seen, said, self._mask).transpose(1, 2).flatten(2)
+
+    def on(self, device: torch.device) -> StaticAttention:
+        """See :class:`Attending`."""
+        there = copy(self)
+        # One number for each row goes over; the copy is spread out there.
+        there._at = self._at[:, :1, :, :1].to(device).expand_as(self._at)
+        there._mask = self._mask.to(device)
+        return there
 
 
 class SlotAttention(LlamaAttention):

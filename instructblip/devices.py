@@ -37,6 +37,8 @@ DTYPES = {
 KV_SHARE_DEVICE, KV_SHARE_HOST = 0.8, 0.4
 # Device types whose graphs are recorded. The NPU has them too (torch.npu.NPUGraph), untried.
 GRAPHS = ("cuda",)
+# Device types over which one model can be spread.
+SPREADABLE = ("npu", "cuda")
 # Chips without bf16, whose numbers saturate instead of overflowing. Source: torch-npu's documents.
 FP16_ONLY_CHIPS = ("Ascend910A", "Ascend910ProA", "Ascend910ProB", "Ascend910PremiumA", "Ascend310")
 # An error code of CANN (acl_base.h) as torch-npu prints it.
@@ -97,6 +99,29 @@ def choose_device(wish: str = "auto") -> torch.device:
             name=wish,
         )
     return _started(torch.device(wish))
+
+
+def choose_devices(wish: str = "auto") -> tuple[torch.device, ...]:
+    """The devices that ``npu:0,npu:1`` names, over which a model is spread; else the only one.
+
+    Raises:
+        DeviceError: as :func:`choose_device`; several that are not of one kind, npu or cuda, each
+            with its number and once.
+    """
+    names = [name.strip() for name in wish.split(",")]
+    if len(names) == 1:
+        return (choose_device(wish),)
+    kind = names[0].partition(":")[0]
+    numbers = [name.removeprefix(f"{kind}:") for name in names]
+    known = kind in SPREADABLE and all(number.isdecimal() for number in numbers)
+    if not known or len(set(map(int, numbers))) < len(numbers):
+        raise DeviceError(
+            f"device = {wish!r} is not allowed: several devices are of one kind, npu or cuda, each "
+            "named once and with its number, as in npu:0,npu:1.",
+            code="device_unknown",
+        )
+    # The first one last: the one that was opened last is the current one.
+    return tuple(choose_device(name) for name in reversed(names))[::-1]
 
 
 def _try(kind: str) -> torch.device | None:
@@ -254,9 +279,12 @@ def as_device_error(error: BaseException) -> DeviceError | None:
     )
 
 
-def can_capture(device: torch.device) -> bool:
-    """Whether forwards of fixed shape are recorded once and replayed as a graph here."""
-    return device.type in GRAPHS
+def can_capture(*devices: torch.device) -> bool:
+    """Whether forwards of fixed shape are recorded once and replayed as a graph on these devices.
+
+    A graph belongs to one device: a forward that crosses several is not recorded.
+    """
+    return len(devices) == 1 and devices[0].type in GRAPHS
 
 
 class Captured:

@@ -20,6 +20,7 @@ from instructblip.engine.base import ModelCard
 from instructblip.fused_layers import fuse_for
 from instructblip.images import CLIP_MEAN, CLIP_STD
 from instructblip.properties import Properties
+from instructblip.spread import connect
 
 if TYPE_CHECKING:
     from instructblip.generation import GenerationOptions, Progress, Sample
@@ -45,6 +46,8 @@ class ImageFeatures:
 class InstructBlip:
     """ViT, Q-Former, projection and language model of one checkpoint on one device.
 
+    The language model's layers may lie on further ones (:mod:`instructblip.spread`).
+
     Not thread-safe: one thread owns the device (see :mod:`instructblip.engine.local`).
     """
 
@@ -63,6 +66,9 @@ class InstructBlip:
         use_slots(weights.language_model)
         fuse_for(weights, self.device)
         self._projections = keep_projections(weights.qformer)
+        self.layer_devices = connect(weights)
+        # All that hold a part of the model, the first one first.
+        self.devices = tuple(dict.fromkeys(p.device for p in weights.parameters()))
 
     def pixels(self, picture: Image.Image) -> Tensor:
         """[1, 3, S, S] of an RGB picture: bicubic resize to a square, CLIP mean and std.
@@ -242,7 +248,7 @@ class InstructBlip:
         p = self.properties
         return ModelCard(
             name=p.name,
-            device=str(self.device),
+            device=",".join(map(str, self.devices)),
             dtype=str(self.dtype).removeprefix("torch."),
             licence=p.licence,
             default_layout=p.default_layout,

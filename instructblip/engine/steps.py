@@ -101,7 +101,7 @@ class StaticStep:
         return logits[torch.tensor([p.slot.row for p in pieces], device=device)]
 
     def _replay(self, ids: Tensor, active: Tensor, length: int) -> Tensor:
-        if not can_capture(ids.device):
+        if not can_capture(*self._model.devices):
             return self.forward(ids, active, length)
         key = (ids.shape[0], length)
         if key not in self._captured:
