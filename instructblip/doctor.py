@@ -141,9 +141,9 @@ def _room(source: Source, devices: tuple[torch.device, ...], dtype: str) -> Iter
         return
     whole, made = memory_needs(source.entries, precision)
     name = str(precision.main).removeprefix("torch.")
-    share = ", ".join(f"{count} layers on {device}" for device, count in shares.items())
-    where = f"on {place}" if len(devices) == 1 else f"with {share}"
-    yield Finding(f"The weights take {gigabytes(whole)} in {name} {where}.", True)
+    share = ", ".join(f"{count} on {device}" for device, count in shares.items())
+    where = f" on {place}" if len(devices) == 1 else f"; layers: {share}"
+    yield Finding(f"The weights take {gigabytes(whole)} in {name}{where}.", True)
     if slow:
         yield Finding(slow)
     if place.type == "cpu" and made > whole // 2 and whole > 10**9:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from functools import cache
 
@@ -143,6 +144,9 @@ def test_a_forward_goes_on_where_the_layers_are(tiny_model: InstructBlip) -> Non
     assert (hidden.device.type, hidden.shape[1]) == ("meta", 5)
     static = StaticAttention(arena, 255, active)
     hidden = tiny_model.run(tiny_model.embed([5, 6])[:, None], static.positions, static)
+    gone = weakref.ref(ragged)
+    del ragged
+    assert gone() is None  # nothing of an earlier forward is kept
     assert (hidden.device.type, hidden.shape[:2]) == ("meta", (2, 1))
     assert arena.keys[0][0, :, :5].abs().sum() > 0
 

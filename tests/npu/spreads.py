@@ -43,7 +43,7 @@ def held() -> dict[str, Any]:
                               not name.startswith("language_model") or "embed" in name}),
             "keys": [str(t.device) for t in made._arena.keys],
             "values": [str(t.device) for t in made._arena.values],
-            "card": made.card.device, "copies": copies,
+            "card": made.card.device, "copies": copies, "current": torch.npu.current_device(),
         }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def test_each_layer_is_whole_on_one_device_with_its_keys_and_values(npu: Simulat
     assert (first, last) == ("npu:0", "npu:1")
     assert held["before"] == ["npu:0"]
     assert held["keys"] == held["values"] == [device for (device,) in held["layers"]]
-    assert held["card"] == "npu:0,npu:1"
+    assert (held["card"], held["current"]) == ("npu:0,npu:1", 0)
 
 
 def test_a_step_crosses_with_what_layers_share_once_and_comes_back(npu: Simulated) -> None:
@@ -68,4 +68,4 @@ def test_doctor_looks_at_each_device(npu: Simulated) -> None:
     found = "\n".join(npu.call("spreads.doctor"))
     assert "Device: npu:0 (Ascend910B3), " in found
     assert "Device: npu:1 (Ascend910B3), " in found
-    assert "with 1 layers on npu:0, 2 layers on npu:1." in found
+    assert "; layers: 1 on npu:0, 2 on npu:1." in found

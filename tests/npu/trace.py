@@ -127,6 +127,7 @@ def spread(memory: int) -> dict[str, Any]:
     model.cache_clear()
     arena.cache_clear()
     gc.collect()
+    torch.npu.init()
     torch.npu.empty_cache()
     for n in range(2):
         torch.npu.reset_peak_memory_stats(n)
