@@ -21,9 +21,7 @@ GB = 2**30
 FP16 = Precision(torch.float16)
 SHAPE = shapes.SHAPES["vicuna-13b"]
 CONFIG = shapes._config(SHAPE, SHAPE.layers, SHAPE.vision_layers)
-NPUS = [torch.device("npu", n) for n in range(4)] if hasattr(torch, "npu") else [
-    torch.device("cuda", n) for n in range(4)
-]  # fmt: skip
+CARDS = [torch.device("cuda", n) for n in range(4)]  # only named, never touched
 LAYER = "language_model.model.layers"
 
 
@@ -37,7 +35,7 @@ def sizes() -> dict[str, int]:
 def placed(*gigabytes: float) -> Placement:
     """The 13B model over devices with so much free."""
     free = [int(size * GB) for size in gigabytes]
-    return spread.spread(CONFIG, SHAPE.context, FP16, NPUS[: len(free)], "13B", free)
+    return spread.spread(CONFIG, SHAPE.context, FP16, CARDS[: len(free)], "13B", free)
 
 
 def conversations(place: Placement, *gigabytes: float) -> list[int]:
@@ -49,7 +47,7 @@ def conversations(place: Placement, *gigabytes: float) -> list[int]:
     layers = place.layers(CONFIG)
     return [
         int(0.8 * (size * GB - held[device]) / (layers[device] * each))
-        for device, size in zip(NPUS, gigabytes, strict=False)
+        for device, size in zip(CARDS, gigabytes, strict=False)
     ]
 
 
@@ -61,8 +59,8 @@ def conversations(place: Placement, *gigabytes: float) -> list[int]:
 def test_13b_is_spread_by_what_is_free(free: tuple[int, ...], least: int) -> None:
     place = placed(*free)
     on = [place.of(f"{LAYER}.{n}") for n in range(SHAPE.layers)]
-    assert on == sorted(on, key=NPUS.index)
-    assert set(on) == set(NPUS[: len(free)])
+    assert on == sorted(on, key=CARDS.index)
+    assert set(on) == set(CARDS[: len(free)])
     assert min(conversations(place, *free)) >= least
 
 
@@ -74,8 +72,8 @@ def test_layers_are_whole_and_what_comes_before_them_is_on_the_first() -> None:
             number = name.removeprefix(f"{LAYER}.").partition(".")[0]
             assert place.of(name) == place.of(f"{LAYER}.{number}"), name
         elif not name.startswith(("language_model.model.norm", "language_model.lm_head")):
-            assert place.of(name) == NPUS[0], name
-    assert place.of("language_model.lm_head.weight") == place.of(f"{LAYER}.39") == NPUS[1]
+            assert place.of(name) == CARDS[0], name
+    assert place.of("language_model.lm_head.weight") == place.of(f"{LAYER}.39") == CARDS[1]
 
 
 @pytest.mark.parametrize("free", [(12, 12), (2, 60), (28, 2)])
@@ -85,7 +83,7 @@ def test_too_little_memory_says_what_is_needed_and_what_each_has(free: tuple[int
     said = str(caught.value)
     assert "The weights of 13B take 28.8 GB in float16" in said
     assert "one conversation 1.7 GB" in said
-    for device, size in zip(NPUS, free, strict=False):
+    for device, size in zip(CARDS, free, strict=False):
         assert f"{device} has {size * GB / 1e9:.1f} GB free" in said
     assert "name more devices in --device" in said
 

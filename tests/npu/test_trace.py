@@ -68,3 +68,5 @@ def test_13b_over_two_cards_of_32_gigabytes(traced: tuple[str, Simulated]) -> No
     assert said["conversations"] == 16
     assert all(h < p < CARD for h, p in zip(said["held"], said["peaks"], strict=True)), said
     assert (said["hidden"], said["logits"]) == ("npu:1", "npu:0")
+    first, second = said["launched"]  # of a step: each kernel runs where its layer lies
+    assert 0.5 < second / (first + second) < 0.6

@@ -147,11 +147,14 @@ def _spread() -> dict[str, Any]:
         made.encode_image(Image.new("RGB", (224, 224)))
         hidden = made.run(embeds, where, RaggedAttention(kept, [Span(0, 0, CHUNK)]))
         ids, active = (torch.zeros(rows, dtype=d, device="npu") for d in (torch.long, torch.bool))
+        launches()
         logits = StaticStep(made, kept).forward(ids, active, kept.length)
+    library = ctypes.CDLL("libopapi.so")
     tensors = (*made.weights.parameters(), *kept.keys, *kept.values)
     return {
         "layers": [str(device) for device in made.layer_devices], "conversations": rows,
         "held": [sum(t.nbytes for t in tensors if t.device.index == n) for n in (0, 1)],
         "peaks": [torch.npu.max_memory_allocated(n) for n in (0, 1)],
         "hidden": str(hidden.device), "logits": str(logits.device),
+        "launched": [library.simulation_launched_on(n) for n in (0, 1)],
     }  # fmt: skip
