@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -188,7 +189,7 @@ def connect(weights: Any) -> tuple[torch.device, ...]:
     Logits come back to the first device. On one device nothing is added.
     """
     language, first = weights.language_model, weights.device
-    places = tuple(_device(layer) for layer in language.model.layers)
+    places = tuple(_device(layer, first) for layer in language.model.layers)
     fetches: dict[torch.device, Fetch] = {}
     for layer, place in zip(language.model.layers, places, strict=True):
         if place in fetches:
@@ -196,13 +197,16 @@ def connect(weights: Any) -> tuple[torch.device, ...]:
         elif place != first:
             fetches[place] = Fetch(place)
             layer.register_forward_pre_hook(fetches[place].begin, with_kwargs=True)
-    head, norm = language.lm_head, language.model.norm
-    if {*places, _device(norm), _device(head)} != {first}:
-        for module in (norm, head):
-            module.register_forward_pre_hook(Fetch(_device(module)).begin, with_kwargs=True)
+    head = language.lm_head
+    ends = {module: _device(module, first) for module in (language.model.norm, head)}
+    if {*places, *ends.values()} != {first}:
+        for module, place in ends.items():
+            module.register_forward_pre_hook(Fetch(place).begin, with_kwargs=True)
         head.register_forward_hook(lambda module, args, logits: logits.to(first))
     return places
 
 
-def _device(module: nn.Module) -> torch.device:
-    return next(module.parameters()).device
+def _device(module: nn.Module, otherwise: torch.device) -> torch.device:
+    """Where a module lies; a packed or quantised one, which has no parameters, is on a CPU."""
+    tensors = chain(module.parameters(), module.buffers())
+    return next((tensor.device for tensor in tensors), otherwise)

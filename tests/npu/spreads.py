@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 import instructblip
+from instructblip import cli
 from instructblip.doctor import examine
 from instructblip.errors import InstructBlipError
 from tests.npu import chats
 from tests.npu.compute import crossed
+from tests.tiny import make_checkpoint
 
 BOTH = "npu:0,npu:1"
 SIZE = "SIMULATED_NPU_MEMORY"
@@ -70,3 +76,23 @@ def doctor() -> list[str]:
 def mixed() -> None:
     """One call with tensors of two devices."""
     torch.ones(2, device="npu:0") + torch.ones(2, device="npu:1")
+
+
+def kind(which: str) -> dict[str, Any]:
+    """Answers of a checkpoint with 4-bit weights, or with a head that is the embeddings' table."""
+    folder = make_checkpoint(
+        Path(tempfile.mkdtemp()) / "wide", properties=dict(chats.PROPERTIES), width=128
+    )
+    if which == "tied":
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        config["text_config"]["tie_word_embeddings"] = True
+        (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    else:
+        folder, whole = folder.with_name("quantised"), folder
+        cli.main(["convert", "--model", str(whole), "--out", str(folder), "--quantize", "int4"])
+    picture, answers = Image.new("RGB", (40, 30), (30, 90, 200)), dict[str, Any]()
+    for device in (BOTH, "cpu"):
+        model = instructblip.load(folder, device=device, dtype="fp32")
+        answers[device[:3]] = model.generate([picture], chats.QUESTIONS[0], max_length=8)
+        answers["devices"] = [*answers.get("devices", []), len(model.devices)]
+    return answers

@@ -22,6 +22,13 @@ def test_batches_beams_and_ranking(npu: Simulated, case: str) -> None:
     assert answers["npu"] == answers["cpu"]
 
 
+@pytest.mark.parametrize("kind", ["quantised", "tied"])
+def test_kinds_of_weights(npu: Simulated, kind: str) -> None:
+    answers = npu.call("spreads.kind", kind)
+    assert answers["npu"] == answers["cpu"]
+    assert answers["devices"] == [2, 1]
+
+
 def test_each_layer_is_whole_on_one_device_with_its_keys_and_values(npu: Simulated) -> None:
     held = npu.call("spreads.held")
     (first,), *_, (last,) = held["layers"]
