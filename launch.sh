@@ -35,7 +35,7 @@ source launch.sh env               set the variables of CANN and torch-npu in th
 
 Options for the page:
   --model NAME|FOLDER   the embedded model (default) or a folder with a checkpoint
-  --device NAME         auto (default), cpu, cuda, mps, npu
+  --device NAME         auto (default), cpu, cuda, mps, npu; npu:0,npu:1 spreads the layers
   --host ADDRESS        where to listen; 127.0.0.1 unless given
   --port NUMBER         7860 unless given
   --share               a public link through Gradio's tunnel, always with a login

@@ -22,7 +22,9 @@ def add_flag(parser: argparse._ActionsContainer, name: str, **how: Any) -> None:
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Which weights, on which device, in which dtype."""
     parser.add_argument("--model", default="embedded", help="'embedded', a folder or a hub name")
-    parser.add_argument("--device", default="auto", help="auto, npu, cuda, mps or cpu")
+    parser.add_argument(
+        "--device", default="auto", help="auto, npu, cuda, mps, cpu; npu:0,npu:1 spreads the layers"
+    )
     parser.add_argument("--dtype", default="auto", help="auto, fp32, bf16 or fp16")
     add_place_flags(parser.add_argument_group("parts of LAVIS's layout that lie elsewhere"))
 

@@ -8,6 +8,7 @@ mask; shapes and addresses are fixed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -26,6 +27,9 @@ class Attending(Protocol):
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """[B, heads, n, d] each → [B, n, heads·d]."""
+
+    def on(self, device: torch.device) -> Attending:
+        """The same for the layers on another device of a spread model."""
 
 
 class KeysAndValues(Protocol):
@@ -71,6 +75,12 @@ class RaggedAttention:
             parts.append(attend(query[:, :, here], seen, said, mask))
         return torch.cat(parts, 2).transpose(1, 2).flatten(2)
 
+    def on(self, device: torch.device) -> RaggedAttention:
+        """See :class:`Attending`."""
+        there = copy(self)
+        there._spans = [(s, at, None if m is None else m.to(device)) for s, at, m in self._spans]
+        return there
+
 
 class StaticAttention:
     """One new token for the first rows of the arena, at ``lengths``, int64 [rows] on the device.
@@ -90,6 +100,12 @@ class StaticAttention:
         store(keys, values, None, self._at, key[:, :, 0], value[:, :, 0])
         seen, said = (kept[: len(self._at), :, : self._length] for kept in (keys, values))
         return attend(query, seen, said, self._mask).transpose(1, 2).flatten(2)
+
+    def on(self, device: torch.device) -> StaticAttention:
+        """See :class:`Attending`."""
+        there = copy(self)
+        there._at, there._mask = self._at.to(device), self._mask.to(device)
+        return there
 
 
 class ChunkAttention:
@@ -114,6 +130,13 @@ class ChunkAttention:
         store(keys, values, self._rows, self._at, key[0].transpose(0, 1), value[0].transpose(0, 1))
         seen, said = (fetch(kept, self._row, self._length) for kept in (keys, values))
         return attend(query, seen, said, self._mask).transpose(1, 2).flatten(2)
+
+    def on(self, device: torch.device) -> ChunkAttention:
+        """See :class:`Attending`."""
+        there = copy(self)
+        for name in ("_at", "_rows", "_row", "_mask"):
+            setattr(there, name, getattr(self, name).to(device))
+        return there
 
 
 class SlotAttention(LlamaAttention):

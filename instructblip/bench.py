@@ -129,16 +129,16 @@ def run(args: argparse.Namespace) -> int:
 def build(args: argparse.Namespace, int4: bool = False) -> InstructBlip:
     """The model to measure; one of random weights in 4 bits if wished."""
     if args.shape:
-        from instructblip.devices import choose_device, choose_dtype
+        from instructblip.devices import choose_devices, choose_dtype
         from instructblip.shapes import SHAPES, random_model
 
         if args.shape not in SHAPES:
             raise BadParameter(f"--shape is one of {', '.join(SHAPES)}.", name="shape")
-        device = choose_device(args.device)
-        dtype = choose_dtype(args.dtype, device, 7_000_000_000)
+        devices = choose_devices(args.device)
+        dtype = choose_dtype(args.dtype, devices[0], 7_000_000_000)
         return random_model(
             args.shape, layers=args.layers, vision_layers=args.vision_layers, dtype=dtype,
-            device=str(device), int4=int4,
+            device=",".join(map(str, devices)), int4=int4,
         )  # fmt: skip
     from instructblip.checkpoints import load
 

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ DTYPES = {
 KV_SHARE_DEVICE, KV_SHARE_HOST = 0.8, 0.4
 # Device types whose graphs are recorded. The NPU has them too (torch.npu.NPUGraph), untried.
 GRAPHS = ("cuda",)
+# Device types over which one model can be spread.
+SPREADABLE = ("npu", "cuda")
 # Chips without bf16, whose numbers saturate instead of overflowing. Source: torch-npu's documents.
 FP16_ONLY_CHIPS = ("Ascend910A", "Ascend910ProA", "Ascend910ProB", "Ascend910PremiumA", "Ascend310")
 # An error code of CANN (acl_base.h) as torch-npu prints it.
@@ -98,6 +100,29 @@ def choose_device(wish: str = "auto") -> torch.device:
             name=wish,
         )
     return _started(torch.device(wish))
+
+
+def choose_devices(wish: str = "auto") -> tuple[torch.device, ...]:
+    """The devices that ``npu:0,npu:1`` names, over which a model is spread; else the only one.
+
+    Raises:
+        DeviceError: as :func:`choose_device`; several that are not of one kind, npu or cuda, each
+            with its number and once.
+    """
+    names = [name.strip() for name in wish.split(",")]
+    if len(names) == 1:
+        return (choose_device(wish),)
+    kind = names[0].partition(":")[0]
+    numbers = [name.removeprefix(f"{kind}:") for name in names]
+    known = kind in SPREADABLE and all(number.isdecimal() for number in numbers)
+    if not known or len(set(map(int, numbers))) < len(numbers):
+        raise DeviceError(
+            f"device = {wish!r} is not allowed: several devices are of one kind, npu or cuda, each "
+            "named once and with its number, as in npu:0,npu:1.",
+            code="device_unknown",
+        )
+    # The first one last: the one that was opened last is the current one.
+    return tuple(choose_device(name) for name in reversed(names))[::-1]
 
 
 def _try(kind: str) -> torch.device | None:
@@ -272,40 +297,39 @@ def short_products(device: torch.device, main: torch.dtype) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def can_capture(device: torch.device) -> bool:
-    """Whether forwards of fixed shape are recorded once and replayed as a graph here."""
-    return device.type in GRAPHS
+def can_capture(*devices: torch.device) -> bool:
+    """Whether forwards of fixed shape are recorded once and replayed as a graph on these devices.
+
+    A graph belongs to one device: a forward that crosses several is not recorded.
+    """
+    return len(devices) == 1 and devices[0].type in GRAPHS
 
 
 class Graphs:
-    """Forwards of one model, recorded as device graphs: the host launches once what was many kernels.
+    """Forwards recorded as device graphs: the host launches once what was many kernels.
 
     They share their memory, so one runs at a time: the thread that owns the model runs them.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, *devices: torch.device) -> None:
+        self._devices = devices
+        self._held: dict[Hashable, Captured] = {}
         self._pool: Any = None
 
-    def recorded(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """``forward`` of tensors on the device, recorded once for each shape of its inputs.
+    def run(self, name: Hashable, forward: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """``forward`` of tensors on the device, recorded once for each name and shapes of inputs.
 
         It must not ask the host anything, and running it again with the same inputs must change
         nothing. Where nothing can be recorded it is called as it is.
         """
-        if not can_capture(self._device):
-            return forward
-        held: dict[tuple[torch.Size, ...], Captured] = {}
-
-        def run(*inputs: Tensor) -> Tensor:
-            shapes = tuple(t.shape for t in inputs)
-            if shapes not in held:
-                if self._pool is None:
-                    self._pool = getattr(torch, self._device.type).graph_pool_handle()
-                held[shapes] = Captured(forward, inputs, self._pool)
-            return held[shapes].run(inputs)
-
-        return run
+        if not can_capture(*self._devices):
+            return forward(*inputs)
+        key = (name, *(tensor.shape for tensor in inputs))
+        if key not in self._held:
+            if self._pool is None:
+                self._pool = getattr(torch, self._devices[0].type).graph_pool_handle()
+            self._held[key] = Captured(forward, inputs, self._pool)
+        return self._held[key].run(inputs)
 
 
 class Captured:

@@ -40,12 +40,12 @@ def examine(
     yield programs
     if programs.well is False:  # the rest needs torch
         return
-    place, finding = _device(device)
-    yield finding
+    devices, findings = _devices(device)
+    yield from findings
     source, findings = _folder(model, places)
     yield from findings
-    if source is not None and place is not None:
-        yield from _room(source, place, dtype)
+    if source is not None and devices:
+        yield from _room(source, devices, dtype)
 
 
 def _programs() -> Finding:
@@ -64,23 +64,28 @@ def _programs() -> Finding:
     )
 
 
-def _device(wish: str) -> tuple[torch.device | None, Finding]:
-    from instructblip.devices import choose_device, fp16_only
+def _devices(wish: str) -> tuple[tuple[torch.device, ...], list[Finding]]:
+    from instructblip.devices import choose_devices
 
     try:
-        place = choose_device(wish)
-        name, free, whole = describe(place)
+        devices = choose_devices(wish)
+        return devices, [_device(place) for place in devices]
     except InstructBlipError as error:
-        return None, Finding(str(error), False)
+        return (), [Finding(str(error), False)]
     except RuntimeError as error:  # the driver's own, in its words and in plain ones
         cure = explain(error) or "Restart the device or its driver, or use --device cpu."
-        return None, Finding(
-            f"The device does not start ({' '.join(str(error).split())}). {cure}", False
-        )
+        words = " ".join(str(error).split())
+        return (), [Finding(f"The device does not start ({words}). {cure}", False)]
+
+
+def _device(place: torch.device) -> Finding:
+    from instructblip.devices import fp16_only
+
+    name, free, whole = describe(place)
     room = f", {free / 1e9:.1f} of {whole / 1e9:.1f} GB free" if whole else ""
     if place.type == "npu" and fp16_only(place):
         name += ", no bf16: fp16 is used"
-    return place, Finding(f"Device: {place}{f' ({name})' if name else ''}{room}.", True)
+    return Finding(f"Device: {place}{f' ({name})' if name else ''}{room}.", True)
 
 
 def describe(device: torch.device) -> tuple[str, int, int]:
@@ -120,21 +125,25 @@ def _folder(model: str | Path, places: Places) -> tuple[Source | None, list[Find
     ]
 
 
-def _room(source: Source, place: torch.device, dtype: str) -> Iterator[Finding]:
+def _room(source: Source, devices: tuple[torch.device, ...], dtype: str) -> Iterator[Finding]:
     from instructblip.checkpoints.assemble import memory_needs
-    from instructblip.checkpoints.loading import need_room
+    from instructblip.checkpoints.loading import need_room, spread_source
     from instructblip.checkpoints.room import gigabytes
     from instructblip.devices import Precision, choose_dtype
 
+    place = devices[0]
     try:
         precision = Precision(choose_dtype(dtype, place, source.parameters))
-        slow = need_room(source, precision, place)
+        slow = need_room(source, precision, place) if len(devices) == 1 else ""
+        shares = spread_source(source, precision, devices).layers(source.config)
     except InstructBlipError as error:
         yield Finding(str(error), False)
         return
     whole, made = memory_needs(source.entries, precision)
     name = str(precision.main).removeprefix("torch.")
-    yield Finding(f"The weights take {gigabytes(whole)} in {name} on {place}.", True)
+    share = ", ".join(f"{count} on {device}" for device, count in shares.items())
+    where = f" on {place}" if len(devices) == 1 else f"; layers: {share}"
+    yield Finding(f"The weights take {gigabytes(whole)} in {name}{where}.", True)
     if slow:
         yield Finding(slow)
     if place.type == "cpu" and made > whole // 2 and whole > 10**9:
@@ -168,14 +177,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _smoke(device: str, dtype: str) -> bool:
     """Print what running on the device shows. → whether it works as it should."""
-    from instructblip.devices import choose_device
+    from instructblip.devices import choose_devices
     from instructblip.smoke import smoke
 
     well = True
     try:
-        for finding in smoke(choose_device(device), dtype):
-            print(finding, flush=True)
-            well = well and finding.well is not False
+        for place in choose_devices(device):
+            for finding in smoke(place, dtype):
+                print(finding, flush=True)
+                well = well and finding.well is not False
     except InstructBlipError as error:  # no device, which the lines above have explained
         print(Finding(str(error), False))
         well = False

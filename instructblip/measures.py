@@ -347,7 +347,7 @@ def _filled(
     """
     arena = Arena(
         CacheShape.of(model.text_config), len(lengths) + spare, model.properties.context_length,
-        model.dtype, model.device,
+        model.dtype, model.layer_devices,
     )  # fmt: skip
     for slot, length in zip(arena.slots, lengths, strict=False):
         for buffer in (*arena.keys, *arena.values):

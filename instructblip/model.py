@@ -22,6 +22,7 @@ from instructblip.fused_layers import fuse_for
 from instructblip.images import CLIP_MEAN, CLIP_STD
 from instructblip.kernels import Angles
 from instructblip.properties import Properties
+from instructblip.spread import connect
 
 # Texts of the Q-Former are padded to a multiple of this where its forward is recorded.
 TEXT_STEP = 16
@@ -50,6 +51,8 @@ class ImageFeatures:
 class InstructBlip:
     """ViT, Q-Former, projection and language model of one checkpoint on one device.
 
+    The language model's layers may lie on further ones (:mod:`instructblip.spread`).
+
     Not thread-safe: one thread owns the device (see :mod:`instructblip.engine.local`).
     """
 
@@ -68,9 +71,10 @@ class InstructBlip:
         use_slots(weights.language_model)
         fuse_for(weights, self.device)
         self._projections = keep_projections(weights.qformer)
-        self.graphs = Graphs(self.device)
-        self._see = self.graphs.recorded(self._vision)
-        self._read = self.graphs.recorded(self._qformer)
+        self.layer_devices = connect(weights)
+        # All that hold a part of the model, the first one first.
+        self.devices = tuple(dict.fromkeys(p.device for p in weights.parameters()))
+        self._graphs = Graphs(*self.devices)
 
     def pixels(self, picture: Image.Image) -> Tensor:
         """[1, 3, S, S] of an RGB picture: bicubic resize to a square, CLIP mean and std.
@@ -88,7 +92,7 @@ class InstructBlip:
     @torch.inference_mode()
     def encode_image(self, picture: Image.Image) -> ImageFeatures:
         """Run the ViT on an RGB picture."""
-        return ImageFeatures(self._see(self.pixels(picture)))
+        return ImageFeatures(self._graphs.run("vision", self._vision, self.pixels(picture)))
 
     def _vision(self, pixels: Tensor) -> Tensor:
         """[1, 3, S, S] → [1, patches + 1, width]."""
@@ -105,14 +109,15 @@ class InstructBlip:
     def query(self, features: ImageFeatures, text: str) -> Tensor:
         """Image tokens [query_tokens, llm width] of a picture as read with an instruction."""
         ids = torch.tensor([self.qformer_ids(text)])
-        if can_capture(self.device):  # one graph for a few lengths; keys and values inside of it
+        if can_capture(*self.devices):  # one graph for a few lengths; keys and values inside of it
             count, size = ids.shape[1], -(-ids.shape[1] // TEXT_STEP) * TEXT_STEP
             seen = torch.arange(self.properties.query_tokens + size) < (
                 self.properties.query_tokens + count
             )
             ids = torch.nn.functional.pad(ids, (0, size - count))
-            return self._read(
-                features.embeds, ids.to(self.device), seen[None, None, None].to(self.device)
+            mask = seen[None, None, None].to(self.device)
+            return self._graphs.run(
+                "query", self._qformer, features.embeds, ids.to(self.device), mask
             )
         with self._keeping(features.projections):  # nothing is padded, so no masks
             return self._qformer(features.embeds, ids.to(self.device))
@@ -271,7 +276,7 @@ class InstructBlip:
         p = self.properties
         return ModelCard(
             name=p.name,
-            device=str(self.device),
+            device=",".join(map(str, self.devices)),
             dtype=str(self.dtype).removeprefix("torch."),
             licence=p.licence,
             default_layout=p.default_layout,

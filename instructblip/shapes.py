@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from instructblip.devices import Precision
+from instructblip.devices import Precision, choose_devices
 from instructblip.int4 import quantise_linears, suit_int4
 from instructblip.model import InstructBlip
 from instructblip.properties import Properties, official_properties
+from instructblip.spread import spread
 
 WORDS = 30523  # bert-base-uncased and [DEC]
 
@@ -74,9 +75,10 @@ def random_model(
 ) -> InstructBlip:  # fmt: skip
     """Random weights in the shapes of ``name``, with fewer layers if asked (the ViT's too).
 
-    Made tensor by tensor on ``device``: nothing is held twice. The numbers of a tensor repeat after
-    a million: drawing seven thousand million takes minutes, and no kernel's speed hangs on them.
-    ``int4``: the language model's linears are quantised.
+    Made tensor by tensor on ``device`` (several, as in ``npu:0,npu:1``, share the layers): nothing
+    is held twice. The numbers of a tensor repeat after a million: drawing seven thousand million
+    takes minutes, and no kernel's speed hangs on them. ``int4``: the language model's linears are
+    quantised.
     """
     shape = SHAPES[name]
     config = _config(shape, layers or shape.layers, vision_layers or shape.vision_layers)
@@ -85,18 +87,20 @@ def random_model(
     with torch.device("meta"):
         weights = InstructBlipForConditionalGeneration(config)
     numbers = torch.randn(1 << 20, generator=torch.Generator().manual_seed(seed)) * 0.02
-    precision = Precision(dtype)
+    precision, devices = Precision(dtype), choose_devices(device)
+    place = spread(config, shape.context, precision, devices, name)
     for prefix, module in list(weights.named_modules()):
         for key, tensor in list(module.named_parameters(recurse=False)):
             full = f"{prefix}.{key}" if prefix else key
-            made = torch.empty(tensor.shape, dtype=precision.of(full), device=device)
+            made = torch.empty(tensor.shape, dtype=precision.of(full), device=place.of(full))
             fill(made, numbers, key)
             setattr(module, key, nn.Parameter(made, requires_grad=False))
         for key, tensor in list(module.named_buffers(recurse=False)):
-            module.register_buffer(key, _buffer(key, tensor, shape, device), persistent=False)
+            made = _buffer(key, tensor, shape, devices[0])
+            module.register_buffer(key, made, persistent=False)
     if int4:
         quantise_linears(weights.language_model)
-        suit_int4(weights.language_model, torch.device(device))
+        suit_int4(weights.language_model, devices[0])
     properties: Properties = official_properties(
         f"{name} (random weights)", query_tokens=32, image_size=224, context=shape.context
     )
@@ -115,7 +119,7 @@ def fill(made: torch.Tensor, numbers: torch.Tensor, key: str) -> None:
         part.copy_(block[: part.numel()])
 
 
-def _buffer(key: str, like: torch.Tensor, shape: Shape, device: str) -> torch.Tensor:
+def _buffer(key: str, like: torch.Tensor, shape: Shape, device: torch.device) -> torch.Tensor:
     if "inv_freq" in key:
         width = shape.width // shape.heads
         return 1.0 / 10000 ** (torch.arange(0, width, 2, device=device).float() / width)

@@ -35,7 +35,10 @@ class Settings:
     bert: str = _about("", "folder of bert-base-uncased, likewise")
     eva: str = _about("", "eva_vit_g.pth, likewise")
     instruct_blip: str = _about("", "instruct_blip_vicuna7b_trimmed.pth or the like, likewise")
-    device: str = _about("auto", "auto, cpu, cuda, mps or npu, with an index if wished (cuda:1)")
+    device: str = _about(
+        "auto",
+        "auto, cpu, cuda, mps or npu, or one by number (cuda:1); npu:0,npu:1 share the layers",
+    )
     dtype: str = _about("auto", "auto, fp32, bf16 or fp16")
     kv_memory: float = _about(
         0.0, "GB of memory for the keys and values of running chats; 0: a share of what is free"

@@ -16,6 +16,7 @@ from instructblip.checkpoints.files import Stored, read_tensors
 from instructblip.devices import Precision
 from instructblip.errors import CheckpointError
 from instructblip.int4 import expect_int4, suit_int4
+from instructblip.spread import Placement
 
 # Buffers that old files hold and the model makes itself.
 IGNORED = ("rotary_emb.inv_freq", "embeddings.position_ids")
@@ -75,18 +76,18 @@ def empty_model(config: Any) -> Any:
     return model
 
 
-def assemble(
-    config: Any, entries: Iterable[Entry], precision: Precision, device: torch.device
-) -> Any:
-    """The model with its weights on ``device``, in evaluation mode.
+def assemble(config: Any, entries: Iterable[Entry], precision: Precision, place: Placement) -> Any:
+    """The model with its weights where ``place`` says, in evaluation mode.
 
     Tensors that are stored in the wished dtype stay mapped on a CPU.
     """
     model = empty_model(config)
     state = {
-        name: tensor.to(device=device, dtype=precision.of(name)) for name, tensor in stream(entries)
+        name: tensor.to(device=place.of(name), dtype=precision.of(name))
+        for name, tensor in stream(entries)
     }
     model.load_state_dict(state, strict=False, assign=True)
+    device = model.device
     _make_buffers(model, device)
     suit_int4(model, device)
     if config.get_text_config().tie_word_embeddings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,11 +14,12 @@ from instructblip.checkpoints.layout import named_places
 from instructblip.checkpoints.room import free_memory, gigabytes, need_memory
 from instructblip.checkpoints.source import Source, open_source
 from instructblip.checkpoints.tokenizer import Tokenizer
-from instructblip.devices import Precision, choose_device, choose_dtype, set_threads
+from instructblip.devices import Precision, choose_devices, choose_dtype, set_threads
 from instructblip.devices import free_memory as free_device_memory
 from instructblip.errors import OutOfMemory
 from instructblip.fused import pack_linears, plain_bytes, widen_linears
 from instructblip.model import InstructBlip
+from instructblip.spread import Placement, spread
 
 # Bytes that stay free beside the packed weights: keys and values, activations, the rest.
 PREPACK_MARGIN = 3 * 2**30
@@ -44,7 +46,8 @@ def load(
 
     Args:
         model: ``embedded``, a folder, or a hub name (from the local cache, else fetched).
-        device: auto, npu, cuda, mps or cpu, with an index if wished (``cuda:1``).
+        device: auto, npu, cuda, mps or cpu, with an index if wished (``cuda:1``); ``npu:0,npu:1``
+            spreads the model's layers over several.
         dtype: auto, fp32, bf16 or fp16 (or torch's names), of the ViT and the language model; the
             Q-Former and the projection are in fp32, as in LAVIS.
         vicuna: the language model's folder, where LAVIS's layout leaves it open.
@@ -57,16 +60,18 @@ def load(
 
     Raises:
         CheckpointError: the folder or its weights do not fit; the message names what and why.
-        DeviceError: the wished device is not here, or has too little memory.
+        DeviceError: a wished device is not here, or has too little memory.
     """
     source = open_source(model, named_places(vicuna, bert, eva, instruct_blip))
-    place = choose_device(device)
+    devices = choose_devices(device)
+    place = devices[0]
     precision = Precision(choose_dtype(dtype, place, source.parameters))
     # The tokenizers are small and may be wrong, so they come before the weights.
     tokenizer, qformer_tokenizer = Tokenizer(source.tokenizer), source.qformer_tokenizer()
-    if slow := need_room(source, precision, place):
+    if len(devices) == 1 and (slow := need_room(source, precision, place)):
         log.warning(slow)
-    weights = assemble(source.config, source.entries, precision, place)
+    parts = spread_source(source, precision, devices)
+    weights = assemble(source.config, source.entries, precision, parts)
     set_threads(place, source.parameters)
     if place.type == "cpu" and may_prepack(weights.language_model, prepack):
         pack_linears(weights.language_model, precision.main)
@@ -75,6 +80,18 @@ def load(
     if source.properties.ln_vision_eps is not None:
         weights.vision_model.post_layernorm.eps = source.properties.ln_vision_eps
     return InstructBlip(weights, tokenizer, qformer_tokenizer, source.properties)
+
+
+def spread_source(
+    source: Source, precision: Precision, devices: Sequence[torch.device]
+) -> Placement:
+    """Where the parts of a checkpoint go.
+
+    Raises:
+        OutOfMemory: several devices have less memory together than it takes.
+    """
+    context, where = source.properties.context_length, str(source.where)
+    return spread(source.config, context, precision, devices, where)
 
 
 def may_prepack(language_model: nn.Module, wish: bool | None) -> bool:

@@ -31,9 +31,8 @@ class CacheShape:
     @classmethod
     def of(cls, config: Any) -> CacheShape:
         """Read from a LLaMA configuration of transformers."""
-        width = (
-            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        )
+        heads = config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // heads
         return cls(config.num_hidden_layers, config.num_key_value_heads, width)
 
     def nbytes(self, length: int, dtype: torch.dtype) -> int:
@@ -57,19 +56,21 @@ class Slot:
 
 
 class Arena:
-    """Keys and values, per layer [rows, heads, length + 1, width].
+    """Keys and values, per layer [rows, heads, length + 1, width], on one device or each layer's.
 
     The last position of a row is never read: rows that do not take part in a static step write there.
     """
 
     def __init__(
-        self, shape: CacheShape, rows: int, length: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
+        self, shape: CacheShape, rows: int, length: int, dtype: torch.dtype,
+        devices: torch.device | Sequence[torch.device],
+    ) -> None:  # fmt: skip
+        each = [devices] * shape.layers if isinstance(devices, torch.device) else devices
         self.shape, self.length = shape, length
         size = (rows, shape.heads, length + 1, shape.width)
         # Zeroed: a masked position's value is multiplied by zero, and NaN times zero is NaN.
-        self.keys = [_zeros(size, dtype, device) for _ in range(shape.layers)]
-        self.values = [_zeros(size, dtype, device) for _ in range(shape.layers)]
+        self.keys = [_zeros(size, dtype, device) for device in each]
+        self.values = [_zeros(size, dtype, device) for device in each]
         self.slots = [Slot(row) for row in range(rows)]
         self._clock = 0
 

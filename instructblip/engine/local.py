@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from instructblip.conversation import ImageSegment, build_prompt
-from instructblip.devices import kv_memory
 from instructblip.engine.answer import Answer
 from instructblip.engine.base import ModelCard, Request
 from instructblip.engine.kv_cache import Arena, CacheShape, rows_within
@@ -18,6 +17,7 @@ from instructblip.engine.steps import RaggedStep, StaticStep, Stepper
 from instructblip.engine.stream import LocalStream
 from instructblip.errors import Busy, EngineStopped, PromptTooLong
 from instructblip.model import InstructBlip
+from instructblip.spread import cache_memory
 
 
 class LocalEngine:
@@ -147,6 +147,6 @@ class LocalEngine:
 
 def _arena(model: InstructBlip, slots: int, memory: int | None) -> Arena:
     shape, length = CacheShape.of(model.text_config), model.properties.context_length
-    memory = kv_memory(model.device) if memory is None else memory
+    memory = cache_memory(model.layer_devices) if memory is None else memory
     rows = rows_within(memory, shape, length, model.dtype, slots)
-    return Arena(shape, rows, length, model.dtype, model.device)
+    return Arena(shape, rows, length, model.dtype, model.layer_devices)

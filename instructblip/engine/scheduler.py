@@ -77,9 +77,8 @@ class Scheduler:
         if answer in self.running:
             self.running.remove(answer)
             spent = time.monotonic() - self._started.pop(answer)
-            self._seconds = (
-                SMOOTH * self._seconds + (1 - SMOOTH) * spent if self._seconds else spent
-            )
+            mean = self._seconds or spent
+            self._seconds = SMOOTH * mean + (1 - SMOOTH) * spent
         elif answer in self.waiting:
             self.waiting.remove(answer)
         if answer.slot is not None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from instructblip.attention import ChunkAttention, RaggedAttention, Span, StaticAttention
-from instructblip.devices import can_capture
+from instructblip.devices import Graphs, can_capture
 from instructblip.engine.kv_cache import Arena, Slot
 from instructblip.model import InstructBlip
 
@@ -80,14 +80,15 @@ class StaticStep:
 
     def __init__(self, model: InstructBlip, arena: Arena) -> None:
         self._model, self._arena = model, arena
-        self._prefill = self._chunk if can_capture(model.device) else RaggedStep(model, arena).run
-        self._recorded: dict[tuple[Callable[..., Tensor], int], Callable[..., Tensor]] = {}
+        self._ragged = None if can_capture(*model.devices) else RaggedStep(model, arena)
+        self._graphs = Graphs(*model.devices)
 
     def run(self, pieces: Sequence[Piece]) -> Tensor:
         """See :class:`Stepper`."""
         decoding = [p for p in pieces if p.embeds is None]
         rows = iter(self._decode(decoding) if decoding else ())
-        chunks = iter([self._prefill([p])[0] for p in pieces if p.embeds is not None])
+        prefill = self._chunk if self._ragged is None else self._ragged.run
+        chunks = iter([prefill([p])[0] for p in pieces if p.embeds is not None])
         return torch.stack([next(rows if p.embeds is None else chunks) for p in pieces])
 
     def _decode(self, pieces: Sequence[Piece]) -> Tensor:
@@ -110,10 +111,8 @@ class StaticStep:
         return self._replay(self.chunk, length, place, padded)
 
     def _replay(self, forward: Callable[..., Tensor], length: int, *inputs: Tensor) -> Tensor:
-        key = (forward, length)
-        if key not in self._recorded:
-            self._recorded[key] = self._model.graphs.recorded(partial(forward, length=length))
-        return self._recorded[key](*(given.to(self._model.device) for given in inputs))
+        there = [given.to(self._model.device) for given in inputs]
+        return self._graphs.run((forward.__name__, length), partial(forward, length=length), *there)
 
     def forward(self, state: Tensor, length: int) -> Tensor:
         """Ids and lengths, int64 [2, rows] on the device → logits [rows, vocabulary].

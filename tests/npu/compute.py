@@ -30,6 +30,7 @@ HOST_INDICES = ("aten::index", "aten::_index_put_impl_", "aten::index_put_")
 
 runtime = ctypes.CDLL("libascendcl.so")
 used: set[str] = set()  # operators that ran, for the list of those that are covered
+crossed: list[tuple[str, str]] = []  # copies from one device to another
 
 _libraries: list[torch.library.Library] = []
 _generators: weakref.WeakKeyDictionary[torch.Generator, torch.Generator] = (
@@ -118,6 +119,8 @@ class _Call:
                 self._host += value.ndim > 0
                 return value
             self._device = self._device or value.device
+            if value.device != self._device:
+                raise RuntimeError(f"{self._name}: tensors on {self._device} and {value.device}")
             made = alias(value)
             self._aliases.append((made, value))
             return made
@@ -196,6 +199,7 @@ def _copy(plain: Any) -> Callable[..., Tensor]:
             alias(to).copy_(alias(source))
         elif to.device.type == "npu" and source.device.type == "npu":
             runtime.simulation_kernel()
+            crossed.append((str(source.device), str(to.device)))
             alias(to).copy_(alias(source))
         elif to.device.type == "npu":
             ready = source.to(to.dtype).expand(to.shape).contiguous()

@@ -19,8 +19,8 @@ def _here() -> None:
 
 @pytest.fixture(scope="session")
 def npu(_here: None) -> Iterator[Simulated]:
-    """An Ascend 910B3 that computes."""
-    process = Simulated()
+    """Two Ascend 910B3 that compute; what names no number runs on the first."""
+    process = Simulated(count=2)
     yield process
     process.end()
 

@@ -28,6 +28,8 @@ CHOICE, CHAT, FAULTS = (
 )
 OPERATORS, TRACE = "tests/npu/test_operators.py", "tests/npu/test_trace.py"
 ON_NPU, ON_CPU = "tests/npu/test_fused.py", "tests/instructblip/test_fused_layers.py"
+ATTENTION, SPREAD = "instructblip/attention.py", "instructblip/spread.py"
+OVER_TWO, ON_CPU_TOO = "tests/npu/test_spread.py", "tests/instructblip/test_spread.py"
 LOOK = '            log.warning("%s Going on without the NPU.", _npu_fault)'
 SHOWN = 'if "ASCEND_HOME_PATH" in os.environ or any(Path("/dev").glob("davinci[0-9]*")):'
 
@@ -139,6 +141,28 @@ REMOVALS = (
             "        fuse_layers(weights.language_model)\n", "", (TRACE,)),
     Removal("a loaded model is fused", MODEL, "        fuse_for(weights, self.device)\n", "",
             (OPERATORS,)),
+    Removal("over two: a step's mask goes along", ATTENTION,
+            "        there._mask = self._mask.to(device)\n", "", (OVER_TWO,)),
+    Removal("over two: where a step writes goes along", ATTENTION,
+            "        there._at = self._at[:, :1, :, :1].to(device).expand_as(self._at)\n", "",
+            (OVER_TWO,)),
+    Removal("over two: a prefill's masks go along", ATTENTION, "None if m is None else m.to(device)",
+            "m", (OVER_TWO,)),
+    Removal("over two: what layers share goes over once", SPREAD, "if given is value:", "if False:",
+            (OVER_TWO,)),
+    Removal("over two: nothing of a forward is kept after the next", SPREAD,
+            "        self._shared.clear()\n", "", (ON_CPU_TOO,)),
+    Removal("over two: logits come back", SPREAD, "logits.to(first)", "logits", (OVER_TWO,)),
+    Removal("over two: free blocks are counted as free", SPREAD,
+            "    release_memory(layers[0])  # what loading and fusing let go of\n", "", (TRACE,)),
+    Removal("over two: the device with the least room decides", SPREAD,
+            "* len(layers) // count", "", (ON_CPU_TOO,)),
+    Removal("over two: keys lie with their layer", "instructblip/engine/kv_cache.py",
+            "self.keys = [_zeros(size, dtype, device)", "self.keys = [_zeros(size, dtype, each[0])",
+            (OVER_TWO,)),
+    Removal("over two: the first device is the current one", DEVICES, "reversed(names))[::-1]",
+            "names)", (OVER_TWO,)),
+    Removal("over two: no graph is recorded", DEVICES, "len(devices) == 1 and ", "", (ON_CPU_TOO,)),
 )  # fmt: skip
 
 

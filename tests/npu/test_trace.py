@@ -13,6 +13,7 @@ from tests.npu.simulated import Simulated
 TABLE = Path(__file__).with_name("README.md")
 # Bytes of a card, from Huawei's data sheets: Atlas 800T A2 (910B3), Atlas 300I Duo (310P3, a chip).
 MEMORY = {"Ascend910B3": 64 << 30, "Ascend310P3": 48 << 30}
+CARD = 32 << 30  # of a card that does not hold the 13B model
 PHASES = {
     "decode, batch 1": ("decode", 1), "decode, batch 8": ("decode", 8),
     "prefill, 160 positions": ("prefill",), "ViT, a picture": ("vit",),
@@ -22,8 +23,8 @@ PHASES = {
 
 @pytest.fixture(scope="module", params=MEMORY)
 def traced(request: pytest.FixtureRequest) -> Iterator[tuple[str, Simulated]]:
-    """A chip that computes nothing and counts."""
-    process = Simulated(trace=True, soc=request.param, memory=MEMORY[request.param])
+    """Two chips that compute nothing and count."""
+    process = Simulated(trace=True, soc=request.param, memory=MEMORY[request.param], count=2)
     yield request.param, process
     process.end()
 
@@ -71,3 +72,14 @@ def test_launches_before_fusing_are_those_of_the_table(traced: tuple[str, Simula
         phase: sum(npu.call("trace.before", *call).values()) for phase, call in PHASES.items()
     }
     assert counts == table(soc, fused=False), f"{soc}: {counts}"
+
+
+def test_13b_over_two_cards_of_32_gigabytes(traced: tuple[str, Simulated]) -> None:
+    _, npu = traced
+    said = npu.call("trace.spread", CARD)
+    assert said["layers"] == ["npu:0"] * 18 + ["npu:1"] * 22
+    assert said["conversations"] == 16
+    assert all(h < p < CARD for h, p in zip(said["held"], said["peaks"], strict=True)), said
+    assert (said["hidden"], said["logits"]) == ("npu:1", "npu:0")
+    first, second = said["launched"]  # of a step: each kernel runs where its layer lies
+    assert 0.5 < second / (first + second) < 0.6

@@ -6,12 +6,15 @@ Weights are addresses that nobody writes to, so seven thousand million of them c
 from __future__ import annotations
 
 import ctypes
+import gc
+import os
 from collections import Counter
 from functools import cache
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 import instructblip.model
@@ -19,10 +22,13 @@ from instructblip import fused, kernels, shapes
 from instructblip.attention import RaggedAttention, Span
 from instructblip.devices import choose_device
 from instructblip.engine.kv_cache import Arena, CacheShape
+from instructblip.engine.local import _arena
 from instructblip.engine.steps import StaticStep
 from instructblip.model import ImageFeatures, InstructBlip
 
 PROMPT = 160  # positions of the prefill: image tokens and a question
+CHUNK = 1024  # positions of the longest prefill chunk
+SIZE = "SIMULATED_NPU_MEMORY"
 
 
 def launches() -> Counter[str]:
@@ -43,24 +49,24 @@ def old_style() -> dict[str, int]:
 
 
 @cache
-def model() -> InstructBlip:
+def model(name: str = "vicuna-7b", device: str = "npu") -> InstructBlip:
     """A model of real shapes on the NPU, its numbers never written."""
-    return _model()
+    return _model(name, device)
 
 
 @cache
 def plain_model() -> InstructBlip:
     """The same as transformers makes it; made by :func:`before`."""
-    return _model()
+    return _model("vicuna-7b", "npu")
 
 
-def _model() -> InstructBlip:
+def _model(name: str, device: str) -> InstructBlip:
     choose_device("npu")  # sets torch_npu up as a start does
     # A trace has no results to compare with a reference: every fused operator counts as tried.
     kernels._tried = lambda name, device: True
     plain, shapes.fill = shapes.fill, lambda made, numbers, key: None
     try:
-        return shapes.random_model("vicuna-7b", dtype=torch.float16, device="npu")
+        return shapes.random_model(name, dtype=torch.float16, device=device)
     finally:
         shapes.fill = plain
 
@@ -138,4 +144,45 @@ def memory() -> dict[str, Any]:
     return {
         "weights": weights, "arena": arena().nbytes(), "peak": torch.npu.max_memory_allocated(),
         "total": torch.npu.mem_get_info()[1], "old_style": old_style(),
+    }  # fmt: skip
+
+
+def spread(memory: int) -> dict[str, Any]:
+    """InstructBLIP-Vicuna-13B over two devices of so many bytes: what lies where, and the peaks.
+
+    A picture, a long prefill and a step of all conversations run. The other model is taken off.
+    """
+    for held in (model, plain_model, arena):
+        held.cache_clear()
+    gc.collect()
+    torch.npu.init()
+    torch.npu.empty_cache()
+    for n in range(2):
+        torch.npu.reset_peak_memory_stats(n)
+    os.environ[SIZE] = str(memory)  # the simulated device reads its size each time
+    try:
+        return _spread()
+    finally:
+        os.environ.pop(SIZE)
+
+
+def _spread() -> dict[str, Any]:
+    made = model("vicuna-13b", "npu:0,npu:1")
+    kept = _arena(made, 16, None)
+    rows, where = len(kept.slots), torch.arange(CHUNK, device="npu")[None]
+    embeds = _empty(1, CHUNK, made.text_config.hidden_size)
+    with torch.inference_mode():
+        made.encode_image(Image.new("RGB", (224, 224)))
+        hidden = made.run(embeds, where, RaggedAttention(kept, [Span(0, 0, CHUNK)]))
+        state = torch.zeros(2, rows, dtype=torch.long, device="npu")
+        launches()
+        logits = StaticStep(made, kept).forward(state, kept.length)
+    library = ctypes.CDLL("libopapi.so")
+    tensors = (*made.weights.parameters(), *kept.keys, *kept.values)
+    return {
+        "layers": [str(device) for device in made.layer_devices], "conversations": rows,
+        "held": [sum(t.nbytes for t in tensors if t.device.index == n) for n in (0, 1)],
+        "peaks": [torch.npu.max_memory_allocated(n) for n in (0, 1)],
+        "hidden": str(hidden.device), "logits": str(logits.device),
+        "launched": [library.simulation_launched_on(n) for n in (0, 1)],
     }  # fmt: skip

@@ -1,5 +1,7 @@
 // A simulated libopapi.so for trace mode: counts the launches of each aclnn operator, computes
 // nothing. The operators themselves are generated from the names in torch_npu (OPERATOR(name)).
+#include <dlfcn.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +13,16 @@
 namespace {
 std::mutex lock_;
 std::map<std::string, long> launches;
+std::map<int, long> devices;  // launches by the device that was current
+
+int current_device() {
+  using Ask = int (*)(int*);
+  static Ask ask = reinterpret_cast<Ask>(
+      dlsym(dlopen("libascendcl.so", RTLD_LAZY | RTLD_NOLOAD), "aclrtGetDevice"));
+  int device = -1;
+  ask(&device);
+  return device;
+}
 }  // namespace
 
 extern "C" {
@@ -18,11 +30,18 @@ extern "C" {
 void simulation_launch(const char* name) {
   std::lock_guard<std::mutex> guard(lock_);
   launches[name] += 1;
+  devices[current_device()] += 1;
+}
+
+long simulation_launched_on(int device) {
+  std::lock_guard<std::mutex> guard(lock_);
+  return devices[device];
 }
 
 void simulation_reset() {
   std::lock_guard<std::mutex> guard(lock_);
   launches.clear();
+  devices.clear();
 }
 
 // "name count\n" for each operator; returns the length that the whole text has.
