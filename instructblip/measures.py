@@ -142,21 +142,22 @@ def batch(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
 
 
 def _served(model: InstructBlip, count: int, args: argparse.Namespace) -> float:
-    """Tokens a second that streams see together, from when the last one has its first token."""
-    params = SamplingParams(max_new_tokens=SERVED, min_new_tokens=SERVED, repetition_penalty=1.5)
+    """Tokens a second that streams see together while all of them run."""
+    params = SamplingParams(
+        max_new_tokens=SERVED, min_new_tokens=SERVED, repetition_penalty=1.5
+    )  # fmt: skip
+    lengths = [max(length - SERVED - PROMPT, 1) for length in _lengths(count, args.context)]
     engine = LocalEngine(model, slots=count, batch=count)
     engine.register_picture("p", _picture())
     rates = []
     try:
         for lap in range(3):  # the first records the graphs
-            streams = [
-                engine.submit(Request(
-                    str(n), _text(model, length - SERVED - PROMPT, n + count * lap), "p", sampling=params
-                )) for n, length in enumerate(_lengths(count, args.context))
-            ]  # fmt: skip
-            times = asyncio.run(_all_arrivals(streams))  # one loop reads all, as in the server
-            began, ended = max(t[0] for t in times), max(t[-1] for t in times)
-            rates.append(sum(sum(at > began for at in t) for t in times) / (ended - began))
+            texts = [_text(model, length, n + count * lap) for n, length in enumerate(lengths)]
+            asked = [Request(str(n), text, "p", sampling=params) for n, text in enumerate(texts)]
+            # One loop reads all, as in the server.
+            times = asyncio.run(_all_arrivals([engine.submit(request) for request in asked]))
+            began, ended = max(t[0] for t in times), min(t[-1] for t in times)
+            rates.append(sum(sum(began < at <= ended for at in t) for t in times) / (ended - began))
     finally:
         engine.close()
     return statistics.median(rates[1:])

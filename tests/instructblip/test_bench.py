@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from instructblip import cli
 from instructblip.bench import Clock
 from instructblip.engine.base import Request, SamplingParams
 from instructblip.engine.local import LocalEngine
-from instructblip.measures import _filled, _their_cache, _their_step
+from instructblip.measures import _filled, _served, _their_cache, _their_step
 from instructblip.shapes import SHAPES, random_model
 from tests.tiny import picture
 
@@ -95,3 +96,8 @@ def test_medians_leave_out_the_first_lap_and_alternate(tiny_model) -> None:
     works = [lambda: order.append("a"), lambda: order.append("b")]
     assert len(Clock(tiny_model).medians(3, *works)) == 2
     assert order == ["a", "b"] * 4
+
+
+def test_streams_through_the_engine_are_counted_while_all_run(tiny_model) -> None:
+    args = argparse.Namespace(context=(200, 240))
+    assert _served(tiny_model, 3, args) > 0
