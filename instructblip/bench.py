@@ -21,7 +21,7 @@ from instructblip.errors import BadParameter, InstructBlipError
 if TYPE_CHECKING:
     from instructblip.model import InstructBlip
 
-PARTS = ("turns", "batch", "decode", "start", "soak")
+PARTS = ("turns", "batch", "decode", "prefill", "start", "soak")
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         )
     import torch
 
-    from instructblip import measures
+    from instructblip import measures, weight_kinds
 
     if args.device == "cpu":
         torch.set_num_threads(1)
@@ -116,7 +116,8 @@ def run(args: argparse.Namespace) -> int:
     if rest := [part for part in args.parts if part != "start"]:
         model = build(args)
         for part in rest:
-            made: Table = getattr(measures, part)(model, Clock(model), args)
+            where = weight_kinds if part in ("decode", "prefill") else measures
+            made: Table = getattr(where, part)(model, Clock(model), args)
             tables.append(made)
             print(made.text(), flush=True)
     if args.json:

@@ -15,21 +15,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from transformers import DynamicCache
 
-from instructblip.bench import Clock, Table, build
+from instructblip.bench import Clock, Table
 from instructblip.conversation import ImageSegment, build_prompt
 from instructblip.engine.base import PastTurn, Request, SamplingParams
 from instructblip.engine.kv_cache import Arena, CacheShape, Slot
 from instructblip.engine.local import LocalEngine
 from instructblip.engine.steps import Piece, RaggedStep, StaticStep, Stepper
 from instructblip.engine.stream import LocalStream
-from instructblip.fused import PackedLinear, pack_linears, packing
 from instructblip.images import open_upright
-from instructblip.int4 import keeps_int4
 from instructblip.model import InstructBlip
 from instructblip.scenes import compose
 
@@ -122,14 +119,14 @@ def batch(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
         "join, share of a step", "times",
     ))  # fmt: skip
     for count in args.batches:
-        arena, slots = _filled(model, _lengths(count, args.context), spare=1)
-        step = _stepper(model, arena)
-        caches = [_their_cache(model, arena, slot) for slot in slots]
+        arena, slots = filled(model, _lengths(count, args.context), spare=1)
+        step = stepper(model, arena)
+        caches = [their_cache(model, arena, slot) for slot in slots]
         pieces = [Piece(slot, token=7) for slot in slots]
 
         def theirs(caches: Sequence[DynamicCache] = caches) -> None:
             for cache in caches:
-                _their_step(model, cache)
+                their_step(model, cache)
 
         one, two, join = clock.medians(
             args.repeats, partial(step.run, pieces), theirs, partial(_join, arena, slots[-1])
@@ -186,57 +183,8 @@ def _join(arena: Arena, longest: Slot) -> None:
     arena.cut(slot, 0)
 
 
-def decode(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
-    """Tokens a second at batch 1 with each kind of weights, and the share of the bandwidth."""
-    limit = bandwidth(model, clock, args.repeats)
-    arena, (slot, *_) = _filled(model, [args.context[0]])
-    cache = _their_cache(model, arena, slot)
-    table = Table(
-        "decode", ("weights", "ours tokens/s", "transformers tokens/s", "of the bandwidth", "times"),
-        note=f"batch 1, {args.context[0]} tokens of context; bandwidth read {limit / 1e9:.1f} GB/s",
-    )  # fmt: skip
-    for name in _kinds(model, args):
-        mine = model if name == "as loaded" else build(args, int4=name == "4 bits")
-        if name == "prepacked":
-            pack_linears(mine.weights.language_model, dtype=model.dtype)
-        step = _stepper(mine, arena)
-        one, two = clock.medians(
-            args.repeats,
-            partial(step.run, [Piece(slot, token=7)]),
-            partial(_their_step, model, cache),
-        )
-        share = _weight_bytes(mine.weights.language_model) / one / limit
-        table.rows.append((name, 1 / one, 1 / two, share, two / one))
-    return table
-
-
-def _kinds(model: InstructBlip, args: argparse.Namespace) -> list[str]:
-    """Kinds of weights to measure: those that this device gains from, of models that may be changed."""
-    kinds = ["as loaded"]
-    if model.device.type == "cpu" and packing(model.dtype) and model.dtype is not torch.float32:
-        kinds.append("prepacked")
-    if args.shape and keeps_int4(model.device):
-        kinds.append("4 bits")
-    return kinds
-
-
-def _stepper(model: InstructBlip, arena: Arena) -> Stepper:
+def stepper(model: InstructBlip, arena: Arena) -> Stepper:
     return (RaggedStep if model.device.type == "cpu" else StaticStep)(model, arena)
-
-
-def _weight_bytes(root: Any) -> int:
-    """Bytes of weights that one token reads: all but the embedding table."""
-    skip = root.get_input_embeddings().weight.data_ptr()
-    tensors = [*root.parameters(), *root.buffers()]
-    tensors += [m.packed for m in root.modules() if isinstance(m, PackedLinear)]
-    return sum(t.numel() * t.element_size() for t in tensors if t.data_ptr() != skip)
-
-
-def bandwidth(model: InstructBlip, clock: Clock, repeats: int) -> float:
-    """Bytes a second that this device reads from its memory: the sum of 256 MiB."""
-    big = torch.ones(1 << 26, dtype=torch.float32, device=model.device)
-    (seconds,) = clock.medians(repeats, lambda: big.sum())
-    return big.numel() * 4 / seconds
 
 
 def start(args: argparse.Namespace) -> Table:
@@ -339,9 +287,7 @@ def _lengths(count: int, context: Sequence[int]) -> list[int]:
     return [low + (high - low) * n // max(count - 1, 1) for n in range(count)]
 
 
-def _filled(
-    model: InstructBlip, lengths: Sequence[int], spare: int = 0
-) -> tuple[Arena, list[Slot]]:
+def filled(model: InstructBlip, lengths: Sequence[int], spare: int = 0) -> tuple[Arena, list[Slot]]:
     """An arena whose slots hold random keys and values of these lengths, and ``spare`` empty ones.
 
     Requests run on all that hold something.
@@ -358,7 +304,7 @@ def _filled(
     return arena, arena.slots[: len(lengths)]
 
 
-def _their_cache(model: InstructBlip, arena: Arena, slot: Slot) -> DynamicCache:
+def their_cache(model: InstructBlip, arena: Arena, slot: Slot) -> DynamicCache:
     cache, length = DynamicCache(), len(slot.keys)
     for layer, (keys, values) in enumerate(zip(arena.keys, arena.values, strict=True)):
         cache.update(
@@ -370,6 +316,6 @@ def _their_cache(model: InstructBlip, arena: Arena, slot: Slot) -> DynamicCache:
 
 
 @torch.inference_mode()
-def _their_step(model: InstructBlip, cache: DynamicCache) -> None:
+def their_step(model: InstructBlip, cache: DynamicCache) -> None:
     ids = torch.tensor([[7]], device=model.device)
     model.weights.language_model(input_ids=ids, past_key_values=cache, use_cache=True)

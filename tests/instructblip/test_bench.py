@@ -13,7 +13,7 @@ from instructblip import cli
 from instructblip.bench import Clock
 from instructblip.engine.base import Request, SamplingParams
 from instructblip.engine.local import LocalEngine
-from instructblip.measures import _filled, _served, _their_cache, _their_step
+from instructblip.measures import _served, filled, their_cache, their_step
 from instructblip.shapes import SHAPES, random_model
 from tests.tiny import picture
 
@@ -29,9 +29,9 @@ def test_every_part_measures_and_writes_its_figures(
 ) -> None:
     out, plot = tmp_path / "figures.json", tmp_path / "figures.png"
     flags = ["--model", str(tiny_folder), "--context", "20", "60", "--json", str(out)]
-    assert bench("turns", "batch", "decode", "soak", *flags, "--plot", str(plot)) == 0
+    assert bench("turns", "batch", "decode", "prefill", "soak", *flags, "--plot", str(plot)) == 0
     tables = {t["name"]: t for t in json.loads(out.read_text())}
-    assert set(tables) == {"turns", "batch", "decode", "soak"}
+    assert set(tables) == {"turns", "batch", "decode", "prefill", "soak"}
     for table in tables.values():
         assert table["rows"]
         for row in table["rows"]:
@@ -83,11 +83,11 @@ def test_random_weights_have_the_published_shapes_and_answer() -> None:
 
 
 def test_both_sides_of_a_decode_measurement_start_from_the_same_cache(tiny_model) -> None:
-    arena, (slot,) = _filled(tiny_model, [30])
-    cache = _their_cache(tiny_model, arena, slot)
+    arena, (slot,) = filled(tiny_model, [30])
+    cache = their_cache(tiny_model, arena, slot)
     assert cache.get_seq_length() == len(slot.keys) == 30
     assert torch.equal(cache.layers[1].keys[0], arena.keys[1][slot.row, :, :30])
-    _their_step(tiny_model, cache)
+    their_step(tiny_model, cache)
     assert cache.get_seq_length() == 31
 
 
