@@ -515,20 +515,20 @@ install_test_packages() {
   say "Without g++ the tests on a simulated NPU are skipped (an error with --strict)."
 }
 
-install_npu_simulation() { # torch-npu for tests/npu, in a folder that only these tests see
-  local pin version target args=()
-  pin="$(grep '^torch-npu==' "$ROOT/requirements-npu-sim.txt")"
-  version="${pin#*==}" target="$VENV/npu-simulation/torch-npu-${pin#*==}"
-  [ ! -d "$target/torch_npu" ] || return 0
+install_aside() { # LIST FOLDER MODULE SIZE TESTS: a package that only some tests see, in a folder of its own
+  local pin name target args=()
+  pin="$(grep '==' "$ROOT/$1")"
+  name="${pin%%==*}" target="$VENV/$2/${pin%%==*}-${pin#*==}"
+  [ ! -d "$target/$3" ] || return 0
   [ -z "$WHEELHOUSE" ] || args=(--no-index --find-links "$WHEELHOUSE")
-  say "Installing torch-npu $version for the tests on a simulated NPU (44 MB to download) ..."
+  say "Installing $name ${pin#*==} for the tests on $5 ($4 to download) ..."
   rm -rf "$target.partial"
   if pip install --quiet --no-deps --target "$target.partial" ${args[@]+"${args[@]}"} "$pin" >&2 &&
     mv "$target.partial" "$target"; then
     return 0
   fi
   rm -rf "$target.partial"
-  say "Without torch-npu the tests on a simulated NPU are skipped (an error with --strict)."
+  say "Without $name the tests on $5 are skipped (an error with --strict)."
 }
 
 step() { # TITLE COMMAND...: counts a failure and goes on
@@ -593,8 +593,9 @@ make_wheelhouse() { # everything that an installation on such a machine needs
   requirement_arguments dev
   pip download -d "$target" --find-links "$target" -c "$VENV/constraints.txt" "${ARGS[@]}" >&2 ||
     die "the download failed (see above)"
-  pip download -d "$target" --no-deps -r "$ROOT/requirements-npu-sim.txt" >&2 ||
-    say "torch-npu for the tests on a simulated NPU could not be downloaded; left out."
+  pip download -d "$target" --no-deps -r "$ROOT/requirements-npu-sim.txt" \
+    -r "$ROOT/requirements-triton-sim.txt" >&2 ||
+    say "torch-npu and Triton for some of the tests could not be downloaded; left out."
   say "$(du -sm "$target" | cut -f1) MB in $target after $((SECONDS - begun)) s, for $(uname -sm), Python $(venv_python_version), torch $FLAVOUR."
   say "On the server: bash launch.sh --wheelhouse DIR --torch $FLAVOUR"
 }
@@ -610,7 +611,8 @@ main() {
     test)
       prepare dev
       install_test_packages
-      install_npu_simulation
+      install_aside requirements-npu-sim.txt npu-simulation torch_npu "44 MB" "a simulated NPU"
+      install_aside requirements-triton-sim.txt triton-interpreter triton "188 MB" "Triton's interpreter"
       run_tests
       ;;
     *)

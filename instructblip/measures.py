@@ -192,7 +192,7 @@ def start(args: argparse.Namespace) -> Table:
     source = (
         f"import resource, time, torch; torch.set_num_threads(1); began = time.perf_counter(); "
         f"import instructblip; model = instructblip.load({args.model!r}, device={args.device!r}, "
-        f"dtype={args.dtype!r}); spent = time.perf_counter() - began; "
+        f"dtype={args.dtype!r}, prepack=False); spent = time.perf_counter() - began; "
         "anonymous = [int(line.split()[1]) for line in open('/proc/self/status') "
         "if line.startswith('RssAnon')][0]; "
         "print(spent, anonymous * 1024, "

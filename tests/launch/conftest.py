@@ -20,6 +20,7 @@ LISTS = {
     "requirements.txt": "torch>=2\ngradio>=6\n",
     "requirements-dev.txt": "pytest\n",
     "requirements-npu-sim.txt": "# for tests\ntorch-npu==2.13.0\n",
+    "requirements-triton-sim.txt": "# for tests\ntriton==3.6.0\n",
     "requirements-npu.txt": "-r requirements.txt\ntorch==1.0 ; x\ntorch-npu==1.0.post1 ; x\n",
     "constraints-cpu.txt": "gradio==6.31.0\nnumpy==2.4.6\ntorch==2.13.0\n",
 }

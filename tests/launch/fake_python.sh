@@ -29,7 +29,7 @@ case "$*" in
     ;;
   '-m pip install --quiet --no-deps --target '*)
     [ ! -e "$ANSWERS/pip-fails" ] || exit 1
-    mkdir -p "$7/torch_npu"
+    mkdir -p "$7/torch_npu" "$7/triton"
     ;;
   '-m pip download '*) [ ! -e "$ANSWERS/pip-fails" ] ;;
   '- '*) [ -e "$ANSWERS/reachable" ] ;;

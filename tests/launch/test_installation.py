@@ -213,6 +213,7 @@ def test_a_wheelhouse_is_filled(tree: Tree) -> None:
     assert "requirements.txt" in download
     assert "requirements-dev.txt" in download
     assert f"-d {tree.home}/wheels --no-deps -r {tree.root}/requirements-npu-sim.txt" in simulation
+    assert f"-r {tree.root}/requirements-triton-sim.txt" in simulation
     assert "bash launch.sh --wheelhouse DIR --torch cpu" in done.stderr
     assert not tree.venv.exists()
     assert [path.name for path in tree.home.iterdir()] == ["wheels"]  # nothing is left behind

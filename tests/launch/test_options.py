@@ -129,11 +129,15 @@ def test_what_the_machine_lacks_for_the_tests_is_said(tree: Tree) -> None:
     assert "Without g++ the tests on a simulated NPU are skipped (an error" in done.stderr
 
 
-def test_torch_npu_for_the_simulation_lies_apart_from_torch(tree: Tree) -> None:
+def test_packages_of_some_tests_lie_apart_from_torch(tree: Tree) -> None:
     assert tree.launch("test").returncode == 0
-    home = tree.root / ".venv" / "npu-simulation"
-    assert [entry.name for entry in home.iterdir()] == ["torch-npu-2.13.0"]
-    assert (home / "torch-npu-2.13.0" / "torch_npu").is_dir()
+    for home, name, module in (
+        ("npu-simulation", "torch-npu-2.13.0", "torch_npu"),
+        ("triton-interpreter", "triton-3.6.0", "triton"),
+    ):
+        folder = tree.root / ".venv" / home
+        assert [entry.name for entry in folder.iterdir()] == [name]
+        assert (folder / name / module).is_dir()
     tree.forget()
     assert tree.launch("test").returncode == 0
     assert tree.installs() == []  # once is enough
@@ -149,6 +153,7 @@ def test_without_torch_npu_the_other_tests_run(tree: Tree) -> None:
     done = tree.launch("test", "x.py")
     assert done.returncode == 0, done.stderr
     assert "Without torch-npu the tests on a simulated NPU are skipped" in done.stderr
+    assert "Without triton" not in done.stderr  # it is there
     assert list(home.iterdir()) == []
 
 
