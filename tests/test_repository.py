@@ -56,7 +56,9 @@ def test_the_server_listens_before_gradio_is_imported() -> None:
 
 
 def test_the_core_imports_no_gradio() -> None:
-    modules = tuple(m for m in modules_of("instructblip") if not m.endswith("training.atlas"))
+    # Two that import what a machine may lack: icons' renderer, CUDA's compiler.
+    absent = ("training.atlas", "kernels_triton")
+    modules = tuple(m for m in modules_of("instructblip") if not m.endswith(absent))
     done = blocked_import("gradio", modules)
     assert done.returncode == 0, done.stderr
 
