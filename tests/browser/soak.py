@@ -93,8 +93,7 @@ def measure(seconds: float) -> list[tuple[str, int, float]]:
     """(who, tokens or text updates, longest stall in seconds) of the streams and the browser."""
     import signal
 
-    from conftest import ARGUMENTS
-    from driver import Server, Talk, picture
+    from driver import ARGUMENTS, Server, Talk, picture
     from playwright.sync_api import sync_playwright
 
     with TemporaryDirectory() as folder, sync_playwright() as play:

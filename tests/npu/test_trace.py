@@ -21,12 +21,22 @@ PHASES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=MEMORY)
-def traced(request: pytest.FixtureRequest) -> Iterator[tuple[str, Simulated]]:
-    """Two chips that compute nothing and count."""
-    process = Simulated(trace=True, soc=request.param, memory=MEMORY[request.param], count=2)
-    yield request.param, process
-    process.end()
+@pytest.fixture(scope="module")
+def chips() -> Iterator[dict[str, Simulated]]:
+    """Both chips: they compute nothing and count. They start together, as most of it is imports."""
+    made = {
+        soc: Simulated(trace=True, soc=soc, memory=memory, count=2)
+        for soc, memory in MEMORY.items()
+    }
+    yield made
+    for process in made.values():
+        process.end()
+
+
+@pytest.fixture(params=MEMORY)
+def traced(request: pytest.FixtureRequest, chips: dict[str, Simulated]) -> tuple[str, Simulated]:
+    """One of them, by name."""
+    return request.param, chips[request.param]
 
 
 def table(soc: str, *, fused: bool) -> dict[str, int]:
