@@ -62,7 +62,9 @@ def kinds(dtype: str) -> list[str]:
     """The classes of the language model's linears on the NPU."""
     with patch.object(chats, "folder", folder):
         root = chats.load("npu", dtype).weights.language_model
-    return sorted({type(m).__name__ for m in root.modules() if isinstance(m, nn.Linear | Int8Linear)})
+    return sorted(
+        {type(m).__name__ for m in root.modules() if isinstance(m, nn.Linear | Int8Linear)}
+    )
 
 
 def merged() -> dict[str, Any]:
