@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from instructblip.fused import half_arithmetic, multiply_wide, swap
 
 
-class WeightOnlyLinear(nn.Module):
+class WeightOnlyLinear(nn.Module, ABC):
     """A linear whose weights are integers with scales; few rows run in a kernel, where there is one.
 
     Many rows unpack the weights, a part at a time, which bounds the memory of a prefill. ``scales``
@@ -37,19 +38,19 @@ class WeightOnlyLinear(nn.Module):
         self.out_features = out_features
 
     @staticmethod
+    @abstractmethod
     def fits(plain: nn.Linear) -> bool:
         """Whether a linear can become one of this kind."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def shapes(outputs: int, inputs: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of the integers, whose first is the outputs, and of the scales."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
         """[out, in] → integers, and scales in fp32."""
-        raise NotImplementedError
 
     @classmethod
     def of(cls, plain: nn.Linear) -> Self:
@@ -71,9 +72,9 @@ class WeightOnlyLinear(nn.Module):
         return found
 
     @property
+    @abstractmethod
     def in_features(self) -> int:
         """The width of the inputs."""
-        raise NotImplementedError
 
     def plain(self) -> nn.Linear:
         """A plain linear of the same weights, for devices without the kernel."""
@@ -91,9 +92,9 @@ class WeightOnlyLinear(nn.Module):
         out = out if self.bias is None else out + self.bias
         return out.unflatten(0, x.shape[:-1])
 
+    @abstractmethod
     def _in_kernel(self, flat: Tensor) -> Tensor | None:
         """[rows, in] → [rows, outputs], or None where no kernel is for these."""
-        raise NotImplementedError
 
     def _in_parts(self, flat: Tensor) -> Tensor:
         outputs = len(self.integers)
@@ -102,9 +103,9 @@ class WeightOnlyLinear(nn.Module):
         cuts = (slice(at, at + self.PART) for at in range(0, outputs, self.PART))
         return torch.cat([flat @ self._unpacked(cut, flat.dtype) for cut in cuts], -1)
 
+    @abstractmethod
     def _unpacked(self, part: slice, dtype: torch.dtype = torch.float32) -> Tensor:
         """A part of the outputs' weights, as [in, outputs]."""
-        raise NotImplementedError
 
 
 def works_wide(flat: Tensor) -> bool:
