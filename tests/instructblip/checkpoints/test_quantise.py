@@ -130,6 +130,13 @@ def test_eight_bits_answer_more_closely_than_four(
     assert 0 < (got - want).norm() < 0.3 * (four - want).norm()
 
 
+def test_eight_bits_take_any_width(tmp_path: Path) -> None:
+    """Four want groups of 128; these are narrower, and LAVIS's files."""
+    convert(DATA, tmp_path / "narrow", quantize="int8")
+    weights = instructblip.load(tmp_path / "narrow", device="cpu").weights
+    assert any(isinstance(m, Int8Linear) for m in weights.language_model.modules())
+
+
 def test_a_word_that_is_not_known_is_told(eight: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(eight, tmp_path / "copy")
     text = (folder / "config.json").read_text().replace('"int8"', '"int3"')
