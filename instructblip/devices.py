@@ -45,6 +45,7 @@ FP16_ONLY_CHIPS = ("Ascend910A", "Ascend910ProA", "Ascend910ProB", "Ascend910Pre
 # An error code of CANN (acl_base.h) as torch-npu prints it.
 _NPU_CODE = re.compile(r"error code(?: is|:)\s*(\d{6})|\bERR\d{5}\b")
 KINDS = ("npu", "cuda", "mps", "cpu")
+_INTEGERS = (".packed", ".levels")  # of 4 and of 8 bits
 _IN_FP32 = ("qformer.", "query_tokens", "language_projection.")
 
 
@@ -61,10 +62,10 @@ class Precision:
     def of(self, name: str) -> torch.dtype:
         """The dtype of a tensor by its name in transformers' InstructBLIP.
 
-        4-bit weights (:class:`instructblip.int4.Int4Linear`) are bytes.
+        Quantised weights (:mod:`instructblip.weight_only`) are integers.
         """
-        if name.endswith(".packed"):
-            return torch.uint8
+        if name.endswith(_INTEGERS):
+            return torch.uint8 if name.endswith(".packed") else torch.int8
         return torch.float32 if name.startswith(_IN_FP32) else self.main
 
 

@@ -3,8 +3,8 @@
 CPU: linears whose weights are laid out once for the processor (:class:`PackedLinear`), and linears
 that multiply in fp32 where the processor knows no half precision (:class:`WideLinear`). Private
 operations of torch are tried on a small matrix first; where they are missing or differ, the plain
-module stays. Attention is here for all devices, 4-bit weights are in :mod:`instructblip.int4`, and
-the language model's layers on devices in :mod:`instructblip.fused_layers`.
+module stays. Attention is here for all devices, quantised weights are in
+:mod:`instructblip.weight_only`, the language model's layers on devices in :mod:`instructblip.fused_layers`.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from instructblip.attention import SlotAttention
 from instructblip.fused import attend
 from instructblip.int4 import TileLinear
+from instructblip.int8 import Int8Linear
 from instructblip.kernels import FUSED, add_rms_norm, rms_norm, rotate, rotate_signed, swiglu
 
 # isort: split
@@ -136,6 +137,8 @@ def _merge(*linears: Any) -> nn.Module | None:
     """
     if all(type(m) is TileLinear and m.bias is None for m in linears):
         return TileLinear.merged(linears)
+    if all(type(m) is Int8Linear and m.bias is None for m in linears):
+        return Int8Linear.merged(linears)
     if not all(type(m) is nn.Linear and m.bias is None for m in linears):
         return None
     weight = torch.cat([m.weight.detach() for m in linears])

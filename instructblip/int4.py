@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instructblip.fused import half_arithmetic, multiply_wide, swap
+from instructblip.fused import swap
 from instructblip.kernels import untile, usable
+from instructblip.weight_only import WeightOnlyLinear, works_wide
 
 GROUP = 128  # weights that share a scale and an offset
 BLOCK = 64  # outputs that the stored layout packs together
@@ -24,10 +25,9 @@ NARROW_BLOCK = 32  # the same of aten's kernel for AVX2
 FEW_ROWS, FEW_ROWS_WIDE = 8, 48
 TILE_STEPS = 8  # of 16 inputs in a tile of CUDA's layout: 128, a group
 FEW_ROWS_TILES = 24  # the same of the kernel on CUDA
-_UNPACK_OUTPUTS = 2048  # unpacked at once: bounds the memory of a prefill
 
 
-class Int4Linear(nn.Module):
+class Int4Linear(WeightOnlyLinear):
     """A linear of 4-bit weights in groups of 128: w ≈ (q - 8)·scale + offset.
 
     ``packed`` uint8 [out, in / 2] in the layout of :func:`pack`, ``scales`` [in / 128, out, 2]
@@ -35,61 +35,48 @@ class Int4Linear(nn.Module):
     unpack the weights, a part at a time.
     """
 
+    STORED, INTEGERS, PART, WIDE_PART = "packed", torch.uint8, 2048, BLOCK
+
     packed: Tensor
-    scales: Tensor
 
     def __init__(
         self, packed: Tensor, scales: Tensor, out_features: int, bias: Tensor | None = None
     ) -> None:
-        super().__init__()
-        self.register_buffer("packed", packed)
-        self.register_buffer("scales", scales)
-        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self.out_features, self.in_features = out_features, packed.shape[1] * 2
+        super().__init__(packed, scales, out_features, bias)
         self.block = BLOCK
 
-    @classmethod
-    def of(cls, plain: nn.Linear) -> Int4Linear:
-        """Quantise a linear that :func:`fits_int4`."""
-        packed, scales = quantise(plain.weight.detach())
-        return cls(packed, scales.to(plain.weight.dtype), plain.out_features, plain.bias)
+    @staticmethod
+    def fits(plain: nn.Linear) -> bool:
+        """See :func:`fits_int4`."""
+        return fits_int4(plain)
 
-    @classmethod
-    def expecting(cls, plain: nn.Linear) -> Int4Linear:
-        """The empty 4-bit linear in place of an empty plain one (on the meta device)."""
-        shapes = int4_shapes(plain.out_features, plain.in_features)
-        packed = torch.empty(shapes[0], dtype=torch.uint8, device="meta")
-        scales = torch.empty(shapes[1], device="meta")
-        return cls(packed, scales, plain.out_features, plain.bias)
+    @staticmethod
+    def shapes(outputs: int, inputs: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """See :func:`int4_shapes`."""
+        return int4_shapes(outputs, inputs)
+
+    @staticmethod
+    def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+        """See :func:`quantise`."""
+        return quantise(weight)
+
+    @property
+    def in_features(self) -> int:
+        """The width of the inputs."""
+        return self.packed.shape[1] * 2
 
     def narrow(self) -> None:
         """Lay the weights out for the kernel of AVX2, in memory of their own."""
         self.packed, self.block = narrowed(self.packed), NARROW_BLOCK
 
-    def plain(self) -> nn.Linear:
-        """A plain linear of the same weights, for devices without the kernel."""
-        made = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
-        weight = self._unpacked(slice(None), self.scales.dtype).T[: self.out_features]
-        made.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-        made.register_parameter("bias", self.bias)
-        return made
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., in] → [..., out]."""
-        flat = x.flatten(0, -2)
-        wide = flat.device.type == "cpu" and not half_arithmetic(flat.dtype)
-        few = flat.shape[0] <= (FEW_ROWS_WIDE if wide else FEW_ROWS)
-        if few and flat.device.type == "cpu" and self.block == kernel_block():
-            out = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self.packed, GROUP, self.scales)
-        elif wide:
-            out = multiply_wide(flat, len(self.packed), self._unpacked, step=BLOCK)
-        else:
-            parts = range(0, len(self.packed), _UNPACK_OUTPUTS)
-            cuts = (slice(at, at + _UNPACK_OUTPUTS) for at in parts)
-            out = torch.cat([flat @ self._unpacked(cut, flat.dtype) for cut in cuts], -1)
-        out = out[:, : self.out_features]
-        out = out if self.bias is None else out + self.bias
-        return out.unflatten(0, x.shape[:-1])
+    def _in_kernel(self, flat: Tensor) -> Tensor | None:
+        few = len(flat) <= (FEW_ROWS_WIDE if works_wide(flat) else FEW_ROWS)
+        if not few or flat.device.type != "cpu" or self.block != kernel_block():
+            return None
+        out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
+            flat, self.packed, GROUP, self.scales
+        )
+        return out
 
     def _unpacked(self, part: slice, dtype: torch.dtype = torch.float32) -> Tensor:
         return unpack(self.packed[part], self.scales[:, part], dtype, self.block)
@@ -280,16 +267,6 @@ def _reads(block: int) -> bool:
 def fits_int4(plain: nn.Linear) -> bool:
     """Whether its inputs divide into groups."""
     return plain.in_features % GROUP == 0
-
-
-def quantise_linears(root: nn.Module) -> int:
-    """Swap every linear that :func:`fits_int4` for a 4-bit one. Returns how many were swapped."""
-    return swap(root, lambda plain: Int4Linear.of(plain) if fits_int4(plain) else None)
-
-
-def expect_int4(root: nn.Module) -> int:
-    """Make an empty model (on the meta device) one that :func:`quantise_linears` would make."""
-    return swap(root, lambda plain: Int4Linear.expecting(plain) if fits_int4(plain) else None)
 
 
 def suit_int4(root: nn.Module, device: torch.device) -> int:

@@ -124,6 +124,17 @@ def plain_untile(packed: Tensor, scales: Tensor, places: Tensor) -> Tensor:
     return ((weight - 8) * scale + offset).flatten(1).to(scales.dtype)
 
 
+def int8_matmul(x: Tensor, levels: Tensor, scales: Tensor) -> Tensor:
+    """x [rows, in] in half precision @ 8-bit weights, int8 [out, in] with scales [out], → [rows, out]."""
+    out: Tensor = _best("int8_matmul", x.device)(x, levels, scales)
+    return out
+
+
+def plain_int8_matmul(x: Tensor, levels: Tensor, scales: Tensor) -> Tensor:
+    """The reference of :func:`int8_matmul`."""
+    return x @ (levels.to(x.dtype) * scales[:, None]).T
+
+
 def fetch(kept: Tensor, row: Tensor, length: int) -> Tensor:
     """The first positions of a row (int64 [1]) of [rows, heads, most, d] → [1, heads, length, d]."""
     out: Tensor = _best("fetch", kept.device)(kept, row, length)
@@ -217,6 +228,10 @@ def _example(name: str) -> tuple[Any, ...]:
             draw(3, 4, 5, 64), draw(3, 4, 5, 64), torch.tensor([2, 0]), torch.tensor([3, 1]),
             draw(2, 4, 64), draw(2, 4, 64),
         ),
+        "int8_matmul": lambda: (
+            draw(2, 64), torch.arange(96 * 64).mul(37).remainder(255).sub(127).view(96, 64).to(torch.int8),
+            draw(96).abs() / 127,
+        ),
         "fetch": lambda: (draw(3, 4, 5, 64), torch.tensor([2]), 4),
         "untile": lambda: (
             torch.arange(2 * 3 * 128, dtype=torch.int32).mul(123457).view(2, 3, 32, 4),
@@ -238,8 +253,13 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "add_rms_norm": lambda *a: torch.ops.npu.npu_add_rms_norm(*a)[::2],
     "rotate": lambda *a: torch.ops.npu.npu_rotary_mul(*a),
     "swiglu": lambda x: torch.ops.npu.npu_swiglu(x.contiguous()),
+    # It wants [in, out], and is said to be faster where that is a transpose.
+    "int8_matmul": lambda x, levels, scales: torch.ops.npu.npu_weight_quant_batchmatmul(
+        x, levels.T, scales
+    ),
 }
 _PLAIN: dict[str, Callable[..., Any]] = {
     "rms_norm": plain_rms_norm, "add_rms_norm": plain_add_rms_norm, "rotate": plain_rotate,
     "swiglu": plain_swiglu, "store": plain_store, "fetch": plain_fetch, "untile": plain_untile,
+    "int8_matmul": plain_int8_matmul,
 }  # fmt: skip

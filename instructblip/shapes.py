@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from instructblip.devices import Precision, choose_devices
-from instructblip.int4 import quantise_linears, suit_int4
+from instructblip.int4 import Int4Linear, suit_int4
 from instructblip.model import InstructBlip
 from instructblip.properties import Properties, official_properties
 from instructblip.spread import spread
+from instructblip.weight_only import quantise_linears
 
 WORDS = 30523  # bert-base-uncased and [DEC]
 
@@ -99,7 +100,7 @@ def random_model(
             made = _buffer(key, tensor, shape, devices[0])
             module.register_buffer(key, made, persistent=False)
     if int4:
-        quantise_linears(weights.language_model)
+        quantise_linears(weights.language_model, Int4Linear)
         suit_int4(weights.language_model, devices[0])
     properties: Properties = official_properties(
         f"{name} (random weights)", query_tokens=32, image_size=224, context=shape.context

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from instructblip.checkpoints.room import gigabytes
 from instructblip.devices import Precision, free_memory, kv_memory, release_memory
 from instructblip.errors import OutOfMemory
+from instructblip.int8 import Int8Linear, keeps_int8
+from instructblip.quantised import kind_of
 
 _LAYER = "LlamaDecoderLayer"
 # Conversations whose keys and values the map counts with their layers: as many of these as fit.
@@ -70,7 +72,8 @@ def spread(
     if len(devices) == 1:
         return Placement({"": devices[0]})
     free = [free_memory(device) or 0 for device in devices] if free is None else free
-    model = _outline(config, precision)
+    eight = kind_of(config) is Int8Linear and keeps_int8(devices[0], precision.main)
+    model = _outline(config, precision, eight)
     layers = model.language_model.model.layers
     each = 2 * layers[0].self_attn.k_proj.out_features * (context + 1) * precision.main.itemsize
     for count in _CONVERSATIONS:
@@ -82,14 +85,20 @@ def spread(
     raise _too_little(model, each * len(layers), devices, free, what)
 
 
-def _outline(config: Any, precision: Precision) -> Any:
-    """The model as it will lie on the devices, dtypes included, on the meta device."""
+def _outline(config: Any, precision: Precision, eight: bool = False) -> Any:
+    """The model as it will lie on the devices, dtypes included, on the meta device.
+
+    ``eight``: with linears of 8 bits in the language model; their scales are not counted.
+    """
     from transformers import InstructBlipForConditionalGeneration
 
     with torch.device("meta"):
         model = InstructBlipForConditionalGeneration(config)
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(precision.of(name))
+    for module in model.language_model.modules() if eight else ():
+        if type(module) is nn.Linear and Int8Linear.fits(module):
+            module.weight = nn.Parameter(module.weight.to(torch.int8), requires_grad=False)
     return model
 
 

@@ -15,13 +15,12 @@ from torch import Tensor
 from instructblip.checkpoints.files import Stored, read_tensors
 from instructblip.devices import Precision
 from instructblip.errors import CheckpointError
-from instructblip.int4 import expect_int4, suit_int4
+from instructblip.quantised import kind_of, suit
 from instructblip.spread import Placement
+from instructblip.weight_only import expect_linears
 
 # Buffers that old files hold and the model makes itself.
 IGNORED = ("rotary_emb.inv_freq", "embeddings.position_ids")
-# The key of config.json that says how the language model's linears are stored.
-QUANTISED = "instructblip_quantised"
 # How many names of a list are shown.
 _SHOWN = 3
 
@@ -66,13 +65,18 @@ def memory_needs(entries: Iterable[Entry], precision: Precision) -> tuple[int, i
 
 
 def empty_model(config: Any) -> Any:
-    """The model on the meta device: shapes without memory; with 4-bit linears where it has them."""
+    """The model on the meta device: shapes without memory; with quantised linears where it has them.
+
+    Raises:
+        CheckpointError: they are quantised in a way that is not known.
+    """
     from transformers import InstructBlipForConditionalGeneration
 
+    kind = kind_of(config)
     with torch.device("meta"):
         model = InstructBlipForConditionalGeneration(config)
-    if getattr(config, QUANTISED, None) is not None:
-        expect_int4(model.language_model)
+    if kind is not None:
+        expect_linears(model.language_model, kind)
     return model
 
 
@@ -89,7 +93,7 @@ def assemble(config: Any, entries: Iterable[Entry], precision: Precision, place:
     model.load_state_dict(state, strict=False, assign=True)
     device = model.device
     _make_buffers(model, device)
-    suit_int4(model, device)
+    suit(model, device)
     if config.get_text_config().tie_word_embeddings:
         language = model.language_model
         language.lm_head.weight = language.model.embed_tokens.weight

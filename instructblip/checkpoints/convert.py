@@ -40,7 +40,7 @@ def convert(
         target: the new folder.
         dtype: of ViT and language model: fp16, bf16, fp32, or auto, what this machine would run.
         places: parts of LAVIS's layout that lie elsewhere.
-        quantize: ``int4`` stores the language model's linears in 4 bits.
+        quantize: ``int4`` or ``int8`` stores the language model's linears in 4 or 8 bits.
         progress: show a bar on stderr.
 
     Raises:
@@ -117,8 +117,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="fp16, bf16 or fp32 of ViT and language model; auto: what this machine would run",
     )  # fmt: skip
     parser.add_argument(
-        "--quantize", choices=("int4",),
-        help="store the language model's linears in 4 bits: the 7B model chats in under 8 GB",
+        "--quantize", choices=("int4", "int8"),
+        help="store the language model's linears in 4 bits, and the 7B model chats in under 8 GB, or "
+        "in 8, which an NPU runs as they are",
     )  # fmt: skip
     add_place_flags(parser)
 

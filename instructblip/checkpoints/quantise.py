@@ -1,4 +1,4 @@
-"""Entries of a plain checkpoint → entries of the same with 4-bit linears in the language model."""
+"""Entries of a plain checkpoint → entries of the same with quantised linears in the language model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instructblip.checkpoints.assemble import QUANTISED, Entry, empty_model
+from instructblip.checkpoints.assemble import Entry, empty_model
 from instructblip.errors import CheckpointError
-from instructblip.int4 import GROUP, int4_shapes, quantise
+from instructblip.int4 import GROUP
+from instructblip.quantised import QUANTISED, kind_of
+from instructblip.weight_only import WeightOnlyLinear
 
 
 def quantised_config(config: Any, how: str) -> Any:
@@ -22,7 +24,7 @@ def quantised_config(config: Any, how: str) -> Any:
     """
     if getattr(config, QUANTISED, None) is not None:
         raise CheckpointError("These weights are quantised already: convert the original ones.")
-    if config.get_text_config().hidden_size % GROUP:
+    if how == "int4" and config.get_text_config().hidden_size % GROUP:
         raise CheckpointError(
             f"4-bit weights come in groups of {GROUP}, and this language model is "
             f"{config.get_text_config().hidden_size} wide. Convert it without --quantize."
@@ -32,28 +34,32 @@ def quantised_config(config: Any, how: str) -> Any:
 
 
 def quantised_entries(config: Any, entries: Iterable[Entry]) -> list[Entry]:
-    """Two entries, packed weights and scales, for each linear that becomes one of 4 bits."""
+    """Two entries, integers and scales, for each linear that the configuration has quantised."""
+    kind = kind_of(config)
+    assert kind is not None
     wanted = set(empty_model(config).state_dict())
     made: list[Entry] = []
     for entry in entries:
         base = entry.name.removesuffix(".weight")
-        made += [entry] if f"{base}.packed" not in wanted else list(_pair(base, entry))
+        swapped = f"{base}.{kind.STORED}" in wanted
+        made += list(_pair(kind, base, entry)) if swapped else [entry]
     return made
 
 
-def _pair(base: str, entry: Entry) -> Iterator[Entry]:
-    packed, scales = int4_shapes(*entry.shape)
+def _pair(kind: type[WeightOnlyLinear], base: str, entry: Entry) -> Iterator[Entry]:
+    outputs, inputs = entry.shape
+    integers, scales = kind.shapes(outputs, inputs)
     last: list[tuple[Tensor, Tensor]] = []  # both come from one pass; they are written in turn
 
     def both(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         if not last:
-            last.append(quantise(entry.make(tensors)))
+            last.append(kind.quantise(entry.make(tensors)))
         return last[0]
 
     def make_scales(tensors: Mapping[str, Tensor]) -> Tensor:
         return both(tensors)[1]
 
-    def make_packed(tensors: Mapping[str, Tensor]) -> Tensor:
+    def make_integers(tensors: Mapping[str, Tensor]) -> Tensor:
         made = both(tensors)[0]
         last.clear()
         return made
@@ -62,5 +68,6 @@ def _pair(base: str, entry: Entry) -> Iterator[Entry]:
         entry, name=f"{base}.scales", shape=scales, dtype=torch.float32, make=make_scales, anew=True
     )
     yield replace(
-        entry, name=f"{base}.packed", shape=packed, dtype=torch.uint8, make=make_packed, anew=True
-    )
+        entry, name=f"{base}.{kind.STORED}", shape=integers, dtype=kind.INTEGERS,
+        make=make_integers, anew=True,
+    )  # fmt: skip

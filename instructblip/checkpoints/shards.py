@@ -19,7 +19,10 @@ from instructblip.checkpoints.assemble import Entry, stream
 from instructblip.devices import Precision
 
 SHARD_BYTES = 5_000_000_000
-_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.uint8: "U8"}
+_NAMES = {
+    torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.uint8: "U8",
+    torch.int8: "I8",
+}  # fmt: skip
 
 
 def write_shards(
@@ -35,7 +38,8 @@ def write_shards(
     ``done`` is told the bytes of each written tensor. Wide dtypes come first, so that every tensor
     begins at a multiple of its own width and can be mapped.
     """
-    # Packed bytes come in whole hundreds, so they may stand among tensors of two bytes.
+    # Quantised weights are an even number of bytes: they may stand among tensors of two, and beside
+    # their scales, with which they are made.
     ordered = sorted(entries, key=lambda e: (-max(precision.of(e.name).itemsize, 2), str(e.file)))
     shards = list(_split(ordered, precision, shard_bytes))
     names = [_shard_name(number, len(shards)) for number in range(1, len(shards) + 1)]

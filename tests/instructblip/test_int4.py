@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from instructblip import int4
+from instructblip import int4, weight_only
 from instructblip.fused import pack_linears, packing
 from instructblip.int4 import (
     BLOCK,
@@ -14,7 +14,6 @@ from instructblip.int4 import (
     NARROW_BLOCK,
     Int4Linear,
     TileLinear,
-    expect_int4,
     fits_int4,
     keeps_int4,
     kernel_block,
@@ -22,10 +21,10 @@ from instructblip.int4 import (
     narrowed,
     pack,
     quantise,
-    quantise_linears,
     suit_int4,
     unpack,
 )
+from instructblip.weight_only import expect_linears, quantise_linears
 from tests.instructblip.test_fused import plain
 
 CPU = torch.device("cpu")
@@ -66,7 +65,7 @@ def test_a_four_bit_linear_gives_its_own_weights_result(
 ) -> None:
     if not kernel:
         monkeypatch.setattr(int4, "kernel_block", lambda: 0)
-    monkeypatch.setattr(int4, "half_arithmetic", lambda dtype: half)
+    monkeypatch.setattr(weight_only, "half_arithmetic", lambda dtype: half)
     quantised = Int4Linear.of(plain(256, outputs, torch.bfloat16, bias=True))
     x = torch.randn(rows, 256).bfloat16()
     weights = unpack(quantised.packed, quantised.scales, torch.float32)[:, :outputs]
@@ -81,7 +80,7 @@ def test_a_four_bit_linear_gives_its_own_weights_result(
 def test_a_model_gets_the_layout_of_this_processor_s_kernel() -> None:
     """Every processor that the tests run on has a kernel; without it a token takes fifty times as long."""
     model = nn.Sequential(plain(256, 192, torch.bfloat16))
-    quantise_linears(model)
+    quantise_linears(model, Int4Linear)
     assert suit_int4(model, CPU) == 1
     assert model[0].block == kernel_block() > 0
 
@@ -94,9 +93,9 @@ def test_linears_are_swapped_where_they_fit_and_answers_stay_close() -> None:
     assert [fits_int4(model[0]), fits_int4(model[2])] == [True, False]
     x = torch.randn(4, 256).bfloat16()
     want = model(x)
-    assert quantise_linears(model) == 1
+    assert quantise_linears(model, Int4Linear) == 1
     assert (model(x) - want).norm() < 0.2 * want.norm()
-    assert expect_int4(empty) == 1
+    assert expect_linears(empty, Int4Linear) == 1
     for name, made in model[0].named_buffers():
         assert made.shape == getattr(empty[0], name).shape
     assert pack_linears(model) == packing(torch.bfloat16)

@@ -51,6 +51,20 @@ def conversations(place: Placement, *gigabytes: float) -> list[int]:
     ]
 
 
+def test_weights_of_8_bits_take_half_where_they_are_kept() -> None:
+    """A CPU keeps them, CUDA does not; neither is touched."""
+    config = shapes._config(SHAPE, SHAPE.layers, SHAPE.vision_layers)
+    config.instructblip_quantised = "int8"
+    free = [10 * GB, 10 * GB]
+    kept = [torch.device("cpu", n) for n in range(2)]
+    place = spread.spread(config, SHAPE.context, FP16, kept, "13B", free)
+    assert sum(place.layers(config).values()) == SHAPE.layers
+    assert set(place.layers(config)) == set(kept)
+    for given, devices in ((config, CARDS[:2]), (CONFIG, kept)):
+        with pytest.raises(OutOfMemory):
+            spread.spread(given, SHAPE.context, FP16, devices, "13B", free)
+
+
 @pytest.mark.parametrize(
     ("free", "least"),
     [((32, 32), 16), ((24, 24), 9), ((16, 40), 12), ((40, 16), 13), ((16, 16, 16), 8),

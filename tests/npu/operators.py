@@ -21,6 +21,7 @@ def install() -> None:
     implement("npu::npu_rotary_mul", rotary_mul)
     implement("npu::npu_swiglu", swiglu)
     implement("npu::npu_fusion_attention", fusion_attention)
+    implement("npu::npu_weight_quant_batchmatmul", weight_quant_batchmatmul)
 
 
 def format_cast(x: Tensor, *_: object) -> Tensor:
@@ -81,3 +82,19 @@ def fusion_attention(
     out = scores.softmax(-1) @ value.float().repeat_interleave(groups, 1)
     empty = torch.empty(0)
     return out.to(query.dtype), empty, empty.clone(), empty.clone(), 0, 0, 0
+
+
+def weight_quant_batchmatmul(
+    x: Tensor, weight: Tensor, antiquant_scale: Tensor, antiquant_offset: Tensor | None = None,
+    *more: object, **_: object,
+) -> Tensor:  # fmt: skip
+    """x [M, K] @ ((weight [K, N] + offset) · scale [N]), for int8 weights with a scale a channel."""
+    assert x.ndim == weight.ndim == 2
+    assert x.dtype in (torch.float16, torch.bfloat16)
+    assert weight.dtype is torch.int8
+    assert antiquant_scale.dtype is x.dtype
+    assert antiquant_scale.shape in ((weight.shape[1],), (1, weight.shape[1]))
+    assert antiquant_offset is None
+    assert not any(more)
+    assert 0 < max(weight.shape) <= 65535
+    return (x.float() @ (weight.float() * antiquant_scale.float())).to(x.dtype)

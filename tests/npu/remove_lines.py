@@ -28,6 +28,7 @@ CHOICE, CHAT, FAULTS = (
 )
 OPERATORS, TRACE = "tests/npu/test_operators.py", "tests/npu/test_trace.py"
 ON_NPU, ON_CPU = "tests/npu/test_fused.py", "tests/instructblip/test_fused_layers.py"
+EIGHT = "tests/npu/test_quantised.py"
 ATTENTION, SPREAD = "instructblip/attention.py", "instructblip/spread.py"
 OVER_TWO, ON_CPU_TOO = "tests/npu/test_spread.py", "tests/instructblip/test_spread.py"
 LOOK = '            log.warning("%s Going on without the NPU.", _npu_fault)'
@@ -108,6 +109,15 @@ REMOVALS = (
             (OPERATORS,)),
     Removal("SwiGLU's input is contiguous", KERNELS, "npu_swiglu(x.contiguous())",
             "npu_swiglu(x)", (ON_NPU, CHAT)),
+    Removal("8-bit weights in the NPU's own matmul", KERNELS, '_best("int8_matmul", x.device)',
+            '_PLAIN["int8_matmul"]', (EIGHT,)),
+    Removal("its weights are transposed", KERNELS, "x, levels.T, scales", "x, levels, scales",
+            (EIGHT,)),
+    Removal("8-bit weights stay where the matmul is", "instructblip/int8.py",
+            'if device.type == "npu":', "if False:", (EIGHT,)),
+    Removal("in fp32 they become plain", "instructblip/int8.py", "dtype in _HALF and ", "", (EIGHT,)),
+    Removal("8-bit queries, keys and values merge", FUSED_NPU,
+            "        return Int8Linear.merged(linears)\n", "        return None\n", (EIGHT,)),
     Removal("310P: rotary embedding is written out", KERNELS,
             '_COMPILED_ON_OLD_CHIPS = ("rotate",)', "_COMPILED_ON_OLD_CHIPS = ()", (TRACE,)),
     Removal("310P: no layer turns a sign", KERNELS,

@@ -79,8 +79,8 @@ def mixed() -> None:
     torch.ones(2, device="npu:0") + torch.ones(2, device="npu:1")
 
 
-def kind(which: str) -> dict[str, Any]:
-    """Answers of a checkpoint with 4-bit weights, or with a head that is the embeddings' table."""
+def kind(which: str, dtype: str) -> dict[str, Any]:
+    """Answers of a checkpoint of int4 or int8 weights, or with a head that is the embeddings' table."""
     folder = make_checkpoint(
         Path(tempfile.mkdtemp()) / "wide", properties=dict(chats.PROPERTIES), width=128
     )
@@ -90,10 +90,10 @@ def kind(which: str) -> dict[str, Any]:
         (folder / "config.json").write_text(json.dumps(config), "utf-8")
     else:
         folder, whole = folder.with_name("quantised"), folder
-        cli.main(["convert", "--model", str(whole), "--out", str(folder), "--quantize", "int4"])
+        cli.main(["convert", "--model", str(whole), "--out", str(folder), "--quantize", which])
     picture, answers = Image.new("RGB", (40, 30), (30, 90, 200)), dict[str, Any]()
     for device in (BOTH, "cpu"):
-        model = instructblip.load(folder, device=device, dtype="fp32")
+        model = instructblip.load(folder, device=device, dtype=dtype)
         answers[device[:3]] = model.generate([picture], chats.QUESTIONS[0], max_length=8)
         answers["devices"] = [*answers.get("devices", []), len(model.devices)]
     return answers

@@ -22,9 +22,11 @@ def test_batches_beams_and_ranking(npu: Simulated, case: str) -> None:
     assert answers["npu"] == answers["cpu"]
 
 
-@pytest.mark.parametrize("kind", ["quantised", "tied"])
-def test_kinds_of_weights(npu: Simulated, kind: str) -> None:
-    answers = npu.call("spreads.kind", kind)
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("int4", "fp32"), ("int8", "fp32"), ("int8", "fp16"), ("tied", "fp32")]
+)
+def test_kinds_of_weights(npu: Simulated, kind: str, dtype: str) -> None:
+    answers = npu.call("spreads.kind", kind, dtype)
     assert answers["npu"] == answers["cpu"]
     assert answers["devices"] == [2, 1]
 

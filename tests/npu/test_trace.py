@@ -76,6 +76,12 @@ def test_decoding_stays_under_400_launches_and_under_560_without_fused_attention
         assert "aclnnFlashAttentionScore" not in step
 
 
+def test_a_merged_linear_of_eight_bits_is_one_launch(traced: tuple[str, Simulated]) -> None:
+    _, npu = traced
+    for rows in (1, 200):
+        assert npu.call("trace.eight_bits", "float16", rows) == {"aclnnWeightQuantBatchMatmulV2": 1}
+
+
 def test_launches_before_fusing_are_those_of_the_table(traced: tuple[str, Simulated]) -> None:
     soc, npu = traced
     counts = {

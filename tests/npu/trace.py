@@ -24,6 +24,7 @@ from instructblip.devices import choose_device
 from instructblip.engine.kv_cache import Arena, CacheShape
 from instructblip.engine.local import _arena
 from instructblip.engine.steps import StaticStep
+from instructblip.int8 import Int8Linear
 from instructblip.model import ImageFeatures, InstructBlip
 
 PROMPT = 160  # positions of the prefill: image tokens and a question
@@ -114,6 +115,17 @@ def query() -> dict[str, int]:
     features = ImageFeatures(_empty(1, 257, 1408))
     launches()
     model().query(features, "what is in the picture")
+    return dict(launches())
+
+
+def eight_bits(dtype: str, rows: int) -> dict[str, int]:
+    """Gate and up of a layer of 8-bit weights, merged."""
+    wished = getattr(torch, dtype)
+    levels = torch.empty(11008, 4096, dtype=torch.int8, device="npu")
+    parts = [Int8Linear(levels, torch.empty(11008, dtype=wished, device="npu"), 11008)] * 2
+    merged, x = Int8Linear.merged(parts), torch.empty(1, rows, 4096, dtype=wished, device="npu")
+    launches()
+    assert merged(x).shape == (1, rows, 2 * 11008)
     return dict(launches())
 
 

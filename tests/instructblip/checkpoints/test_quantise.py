@@ -1,7 +1,9 @@
-"""``convert --quantize int4``: the folder starts mapped, answers closely, and says what it cannot."""
+"""``convert --quantize``: the folder starts mapped, answers closely, and says what it cannot."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,11 @@ from instructblip.checkpoints.source import open_source
 from instructblip.engine.base import Request, SamplingParams
 from instructblip.engine.local import LocalEngine
 from instructblip.errors import CheckpointError
-from instructblip.int4 import Int4Linear, suit_int4
+from instructblip.int4 import Int4Linear
+from instructblip.int8 import Int8Linear
 from instructblip.model import InstructBlip
+from instructblip.quantised import suit
+from instructblip.weight_only import WeightOnlyLinear
 from tests.instructblip.checkpoints.conftest import DATA
 from tests.tiny import make_checkpoint, picture
 
@@ -30,6 +35,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quantised(plain: Path) -> Path:
     target = plain.parent / "int4"
     flags = ["--dtype", "bf16", "--quantize", "int4"]
+    assert cli.main(["convert", "--model", str(plain), "--out", str(target), *flags]) == 0
+    return target
+
+
+@pytest.fixture(scope="module")
+def eight(plain: Path) -> Path:
+    target = plain.parent / "int8"
+    flags = ["--dtype", "bf16", "--quantize", "int8"]
     assert cli.main(["convert", "--model", str(plain), "--out", str(target), *flags]) == 0
     return target
 
@@ -61,8 +74,11 @@ def test_it_answers_as_the_plain_weights_do_but_for_rounding(plain: Path, quanti
     assert (got - want).abs().max() > 0  # it is another model
 
 
-def test_chat_through_the_engine_gives_the_model_s_own_best_tokens(quantised: Path) -> None:
-    model = instructblip.load(quantised, device="cpu", dtype="fp32")
+@pytest.mark.parametrize("kind", ["quantised", "eight"])
+def test_chat_through_the_engine_gives_the_model_s_own_best_tokens(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    model = instructblip.load(request.getfixturevalue(kind), device="cpu", dtype="fp32")
     engine = LocalEngine(model)
     try:
         engine.register_picture("p", picture())
@@ -71,7 +87,8 @@ def test_chat_through_the_engine_gives_the_model_s_own_best_tokens(quantised: Pa
     finally:
         engine.close()
     # The same weights unpacked once and for all, as devices without the kernel use them.
-    suit_int4(model.weights.language_model, torch.device("meta"))
+    assert suit(model.weights.language_model, torch.device("meta")) == 3 * 7 + 1
+    assert not any(isinstance(m, WeightOnlyLinear) for m in model.weights.modules())
     again = LocalEngine(model)
     try:
         again.register_picture("p", picture())
@@ -89,19 +106,56 @@ def test_loading_maps_the_bytes_and_makes_nothing_new(quantised: Path) -> None:
     assert not any(entry.anew for entry in source.entries)
 
 
+def test_eight_bits_halve_the_file_and_start_mapped(plain: Path, eight: Path) -> None:
+    weights = instructblip.load(eight, device="cpu").weights
+    kinds = {name for name, m in weights.named_modules() if isinstance(m, Int8Linear)}
+    assert len(kinds) == 3 * 7 + 1
+    assert all(name.startswith("language_model.") for name in kinds)
+    stored = {entry.name: (entry.dtype, entry.shape) for entry in open_source(eight).entries}
+    name = "language_model.model.layers.0.mlp.up_proj"
+    assert stored[f"{name}.levels"] == (torch.int8, (256, 128))
+    assert stored[f"{name}.scales"] == (torch.bfloat16, (256,))
+    assert json.loads((eight / "config.json").read_text())["instructblip_quantised"] == "int8"
+    assert not any(entry.anew for entry in open_source(eight).entries)
+
+
+def test_eight_bits_answer_more_closely_than_four(
+    plain: Path, quantised: Path, eight: Path
+) -> None:
+    want, four, got = (
+        logits(instructblip.load(folder, device="cpu", dtype="fp32"))
+        for folder in (plain, quantised, eight)
+    )
+    assert torch.nn.functional.cosine_similarity(got, want, dim=-1).min() > 0.995
+    assert 0 < (got - want).norm() < 0.3 * (four - want).norm()
+
+
+def test_eight_bits_take_any_width(tmp_path: Path) -> None:
+    """Four want groups of 128; these are narrower, and LAVIS's files."""
+    convert(DATA, tmp_path / "narrow", quantize="int8")
+    weights = instructblip.load(tmp_path / "narrow", device="cpu").weights
+    assert any(isinstance(m, Int8Linear) for m in weights.language_model.modules())
+
+
+def test_a_word_that_is_not_known_is_told(eight: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(eight, tmp_path / "copy")
+    text = (folder / "config.json").read_text().replace('"int8"', '"int3"')
+    (folder / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"'int3'.*int4, int8"):
+        instructblip.load(folder, device="cpu")
+
+
 def test_what_cannot_be_quantised_says_so_and_leaves_nothing(
     quantised: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError, match="already"):
-        convert(quantised, tmp_path / "twice", quantize="int4")
+        convert(quantised, tmp_path / "twice", quantize="int8")
     with pytest.raises(CheckpointError, match="groups of 128"):
         convert(DATA, tmp_path / "narrow", quantize="int4")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_scale_that_is_missing_is_named(quantised: Path, tmp_path: Path) -> None:
-    import shutil
-
     from safetensors.torch import load_file, save_file
 
     folder = shutil.copytree(quantised, tmp_path / "copy")
