@@ -18,6 +18,7 @@ PHASES = {
     "decode, batch 1": ("decode", 1), "decode, batch 8": ("decode", 8),
     "prefill, 160 positions": ("prefill",), "ViT, a picture": ("vit",),
     "Q-Former, an instruction": ("query",),
+    "sampling, batch 1": ("sampling", 1), "sampling, batch 8": ("sampling", 8),
 }  # fmt: skip
 
 

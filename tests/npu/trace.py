@@ -21,8 +21,10 @@ import instructblip.model
 from instructblip import fused, kernels, shapes
 from instructblip.attention import RaggedAttention, Span
 from instructblip.devices import choose_device
+from instructblip.engine.base import SamplingParams
 from instructblip.engine.kv_cache import Arena, CacheShape
 from instructblip.engine.local import _arena
+from instructblip.engine.sampling import Sampler, finite, greedy
 from instructblip.engine.steps import StaticStep
 from instructblip.int8 import Int8Linear
 from instructblip.model import ImageFeatures, InstructBlip
@@ -97,6 +99,17 @@ def prefill(positions: int = PROMPT) -> dict[str, int]:
         where = torch.arange(positions, device="npu")[None]
         launches()
         made.run(embeds, where, RaggedAttention(arena(), [Span(0, 0, positions)]))
+    return dict(launches())
+
+
+def sampling(rows: int) -> dict[str, int]:
+    """The next tokens of ``rows`` answers with the official weights' repetition penalty."""
+    made = model()
+    params = SamplingParams(repetition_penalty=1.5, min_new_tokens=1)
+    logits = torch.empty(rows, made.text_config.vocab_size, device="npu")
+    launches()
+    finite(logits)
+    greedy(logits, {row: Sampler(params, 2) for row in range(rows)})
     return dict(launches())
 
 
