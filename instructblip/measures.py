@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -116,7 +116,7 @@ def batch(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
     """Tokens a second of sessions of unlike lengths together, and of transformers one at a time."""
     table = Table("batch", (
         "sessions", "ours tokens/s", "through the engine", "transformers tokens/s",
-        "join, share of a step", "times",
+        "join, share of a step", "branch, share of a step", "times",
     ))  # fmt: skip
     for count in args.batches:
         arena, slots = filled(model, _lengths(count, args.context), spare=1)
@@ -128,12 +128,14 @@ def batch(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
             for cache in caches:
                 their_step(model, cache)
 
-        one, two, join = clock.medians(
-            args.repeats, partial(step.run, pieces), theirs, partial(_join, arena, slots[-1])
-        )
+        one, two, *joins = clock.medians(
+            args.repeats, partial(step.run, pieces), theirs,
+            partial(_join, arena, []), partial(_join, arena, slots[-1].keys),
+        )  # fmt: skip
         del arena, slots, step, caches, pieces
         served = _served(model, count, args) if model.device.type != "cpu" else "-"
-        table.rows.append((count, count / one, served, count / two, join / one, two / one))
+        shares = (seconds / one for seconds in joins)
+        table.rows.append((count, count / one, served, count / two, *shares, two / one))
     table.note = f"decode, contexts of {args.context[0]} to {args.context[1]} tokens"
     return table
 
@@ -174,9 +176,9 @@ async def _arrivals(stream: LocalStream) -> list[float]:
     return times
 
 
-def _join(arena: Arena, longest: Slot) -> None:
-    """A branch of the longest session joins: the one slot copy that there is, and leaves again."""
-    taken = arena.take([*longest.keys, "new"])
+def _join(arena: Arena, shared: Sequence[Hashable]) -> None:
+    """A session joins and leaves; one that shares a beginning is a branch, the one slot copy there is."""
+    taken = arena.take([*shared, "new"])
     assert taken is not None
     slot, _ = taken
     slot.busy = False
