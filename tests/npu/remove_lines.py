@@ -104,7 +104,7 @@ REMOVALS = (
     Removal("the fused residual and norm", KERNELS, '_best("add_rms_norm", x.device)',
             '_PLAIN["add_rms_norm"]', (OPERATORS,)),
     Removal("the fused rotary embedding", KERNELS, '_best("rotate", x.device)', '_PLAIN["rotate"]',
-            (OPERATORS,)),
+            (TRACE,)),
     Removal("the fused SwiGLU", KERNELS, '_best("swiglu", x.device)', '_PLAIN["swiglu"]',
             (OPERATORS,)),
     Removal("SwiGLU's input is contiguous", KERNELS, "npu_swiglu(x.contiguous())",
