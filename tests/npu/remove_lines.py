@@ -135,7 +135,7 @@ REMOVALS = (
             "        module.weight = nn.Parameter(part, requires_grad=False)\n", "        pass\n",
             (ON_CPU,)),
     Removal("what is quantised is not merged", FUSED_NPU,
-            "    if not all(type(m) is nn.Linear and", "    if not all(hasattr(m, 'weight') and", (ON_CPU,)),
+            "    if not all(type(m) is nn.Linear and m.bias", "    if not all(m.bias", (ON_CPU,)),
     Removal("what has a bias is not merged", FUSED_NPU,
             "type(m) is nn.Linear and m.bias is None for", "type(m) is nn.Linear for", (ON_CPU,)),
     Removal("merged weights are in no file", FUSED_NPU,
