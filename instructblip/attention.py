@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +82,19 @@ class RaggedAttention:
         return there
 
 
-class StaticAttention:
+class Movable:
+    """Goes to another device with the tensors of its own that attending takes."""
+
+    def on(self, device: torch.device) -> Self:
+        """See :class:`Attending`."""
+        there = copy(self)
+        for name, held in vars(self).items():
+            if name.startswith("_") and isinstance(held, Tensor):
+                setattr(there, name, held.to(device))
+        return there
+
+
+class StaticAttention(Movable):
     """One new token for the first rows of the arena, at ``lengths``, int64 [rows] on the device.
 
     A row whose length is the arena's takes no part: what it writes nobody reads.
@@ -101,14 +113,8 @@ class StaticAttention:
         seen, said = (kept[: len(self._at), :, : self._length] for kept in (keys, values))
         return attend(query, seen, said, self._mask).transpose(1, 2).flatten(2)
 
-    def on(self, device: torch.device) -> StaticAttention:
-        """See :class:`Attending`."""
-        there = copy(self)
-        there._at, there._mask = self._at.to(device), self._mask.to(device)
-        return there
 
-
-class ChunkAttention:
+class ChunkAttention(Movable):
     """The next ``count`` positions of one row, padded to ``size``; a fixed shape for a recording.
 
     ``place``: row, start and count, int64 [3] on the device. Padding is written where nobody reads.
@@ -130,13 +136,6 @@ class ChunkAttention:
         store(keys, values, self._rows, self._at, key[0].transpose(0, 1), value[0].transpose(0, 1))
         seen, said = (fetch(kept, self._row, self._length) for kept in (keys, values))
         return attend(query, seen, said, self._mask).transpose(1, 2).flatten(2)
-
-    def on(self, device: torch.device) -> ChunkAttention:
-        """See :class:`Attending`."""
-        there = copy(self)
-        for name in ("_at", "_rows", "_row", "_mask"):
-            setattr(there, name, getattr(self, name).to(device))
-        return there
 
 
 class SlotAttention(LlamaAttention):

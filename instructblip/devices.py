@@ -45,7 +45,8 @@ FP16_ONLY_CHIPS = ("Ascend910A", "Ascend910ProA", "Ascend910ProB", "Ascend910Pre
 # An error code of CANN (acl_base.h) as torch-npu prints it.
 _NPU_CODE = re.compile(r"error code(?: is|:)\s*(\d{6})|\bERR\d{5}\b")
 KINDS = ("npu", "cuda", "mps", "cpu")
-_INTEGERS = (".packed", ".levels")  # of 4 and of 8 bits
+# Weights of 4 and of 8 bits, by the end of their names.
+_INTEGERS = {"packed": torch.uint8, "levels": torch.int8}
 _IN_FP32 = ("qformer.", "query_tokens", "language_projection.")
 
 
@@ -64,8 +65,9 @@ class Precision:
 
         Quantised weights (:mod:`instructblip.weight_only`) are integers.
         """
-        if name.endswith(_INTEGERS):
-            return torch.uint8 if name.endswith(".packed") else torch.int8
+        integers = _INTEGERS.get(name.rpartition(".")[2])
+        if integers is not None:
+            return integers
         return torch.float32 if name.startswith(_IN_FP32) else self.main
 
 

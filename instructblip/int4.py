@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instructblip.fused import swap
+from instructblip.fused import agrees, swap
 from instructblip.kernels import untile, usable
 from instructblip.weight_only import WeightOnlyLinear, works_wide
 
@@ -47,13 +47,14 @@ class Int4Linear(WeightOnlyLinear):
 
     @staticmethod
     def fits(plain: nn.Linear) -> bool:
-        """See :func:`fits_int4`."""
-        return fits_int4(plain)
+        """Whether its inputs divide into groups."""
+        return plain.in_features % GROUP == 0
 
     @staticmethod
     def shapes(outputs: int, inputs: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """See :func:`int4_shapes`."""
-        return int4_shapes(outputs, inputs)
+        """Shapes of packed weights and scales: [out, in / 2] and [in / GROUP, out, 2]."""
+        rows = outputs + -outputs % BLOCK
+        return (rows, inputs // 2), (inputs // GROUP, rows, 2)
 
     @staticmethod
     def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,7 +140,7 @@ class TileLinear(nn.Module):
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """[out, in] → packed uint8 and scales fp32 in the shapes of :func:`int4_shapes`.
+    """[out, in] → packed uint8 and scales fp32 in the shapes of :meth:`Int4Linear.shapes`.
 
     A group's smallest and largest weight become levels 0 and 15.
     """
@@ -150,12 +151,6 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     levels = ((groups - low[..., None]) / scale[..., None]).round().clamp(0, 15)
     scales = torch.stack([scale, low + 8 * scale], -1).transpose(0, 1).contiguous()
     return pack(levels.flatten(1).to(torch.uint8)), scales
-
-
-def int4_shapes(outputs: int, inputs: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of packed weights and scales: [out, in / 2] and [in / GROUP, out, 2]."""
-    rows = outputs + -outputs % BLOCK
-    return (rows, inputs // 2), (inputs // GROUP, rows, 2)
 
 
 def pack(levels: Tensor, block: int = BLOCK) -> Tensor:
@@ -234,11 +229,7 @@ def keeps_int4(device: torch.device) -> bool:
     if device.type != "cuda":
         return device.type == "cpu"
     x, stored, want = _example()
-    try:
-        out = TileLinear.of(stored.to(device))(x.to(device)).cpu()
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return False
-    return bool(torch.allclose(out.float(), want, atol=0.25, rtol=0.05))
+    return agrees(lambda: TileLinear.of(stored.to(device))(x.to(device)), want)
 
 
 def _example() -> tuple[Tensor, Int4Linear, Tensor]:
@@ -253,20 +244,11 @@ def _example() -> tuple[Tensor, Int4Linear, Tensor]:
 
 def _reads(block: int) -> bool:
     x, stored, want = _example()
-    packed = pack(levels_of(stored.packed), block)
-    try:
-        out = torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, GROUP, stored.scales)
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return False
-    return bool(torch.allclose(out.float(), want, atol=0.25, rtol=0.05))
+    packed, kernel = pack(levels_of(stored.packed), block), "_weight_int4pack_mm_for_cpu"
+    return agrees(lambda: getattr(torch.ops.aten, kernel)(x, packed, GROUP, stored.scales), want)
 
 
 # --- models -------------------------------------------------------------------------------------
-
-
-def fits_int4(plain: nn.Linear) -> bool:
-    """Whether its inputs divide into groups."""
-    return plain.in_features % GROUP == 0
 
 
 def suit_int4(root: nn.Module, device: torch.device) -> int:

@@ -11,7 +11,7 @@ from instructblip.engine.base import (
     SamplingParams,
     Statistics,
     Stream,
-)  # fmt: skip
+)
 
 __all__ = [
     "Delta", "Engine", "FinishReason", "ModelCard", "PastTurn", "Phase", "Request",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -15,8 +16,10 @@ from instructblip.engine.kv_cache import Slot
 from instructblip.engine.sampling import Sampler
 from instructblip.engine.stream import LocalStream
 from instructblip.engine.text import TextStream
+from instructblip.errors import failed_inside
 from instructblip.model import InstructBlip
 
+log = logging.getLogger(__name__)
 Encode = Callable[[ImageSegment], Tensor | None]
 
 
@@ -177,15 +180,18 @@ class Answer:
         self.put(self._model.tokenizer.decode(ids).strip(), ids)
         return FinishReason.STOP if ended else FinishReason.LENGTH
 
-    def end(self, reason: FinishReason, error: Exception | None = None) -> None:
-        """Send the last Delta, with the text that was held back."""
-        self.tell()
-        piece = self._text.finish()
-        self.phase = Phase.DONE
-        ids = tuple(self.sampler.ids)
-        self.put(
-            piece, finish=reason, error=error, answer_ids=ids, qformer_text=self.prompt.qformer_text
-        )
+    def end(self, reason: FinishReason, error: Exception | None = None) -> FinishReason:
+        """Send the last Delta, with the text that was held back, whatever befalls it. → why it ended."""
+        piece = ""
+        try:
+            self.tell()
+            piece = self._text.finish()
+        except Exception as fault:
+            log.exception("request %s: its text failed", self.request.request_id)
+            reason, error = FinishReason.ERROR, error or failed_inside(fault)
+        self.phase, ids, read = Phase.DONE, tuple(self.sampler.ids), self.prompt.qformer_text
+        self.put(piece, finish=reason, error=error, answer_ids=ids, qformer_text=read)
+        return reason
 
     def _count_token(self) -> None:
         now = time.monotonic()

@@ -73,7 +73,6 @@ class Scheduler:
 
     def end(self, answer: Answer, reason: FinishReason, error: Exception | None = None) -> None:
         """Take a request out and send its last Delta."""
-        self.counts["failed" if error else str(reason)] += 1
         if answer in self.running:
             self.running.remove(answer)
             spent = time.monotonic() - self._started.pop(answer)
@@ -83,7 +82,8 @@ class Scheduler:
             self.waiting.remove(answer)
         if answer.slot is not None:
             answer.slot.busy = False
-        answer.end(reason, error)
+        reason = answer.end(reason, error)
+        self.counts["failed" if reason is FinishReason.ERROR else str(reason)] += 1
         self.tell_places()
 
     def tell_places(self) -> None:

@@ -14,7 +14,6 @@ from instructblip.int4 import (
     NARROW_BLOCK,
     Int4Linear,
     TileLinear,
-    fits_int4,
     keeps_int4,
     kernel_block,
     levels_of,
@@ -90,7 +89,7 @@ def test_linears_are_swapped_where_they_fit_and_answers_stay_close() -> None:
         plain(256, 192, torch.bfloat16), nn.GELU(), plain(192, 100, torch.bfloat16)
     )
     empty = nn.Sequential(nn.Linear(256, 192, device="meta"), nn.Linear(192, 9, device="meta"))
-    assert [fits_int4(model[0]), fits_int4(model[2])] == [True, False]
+    assert [Int4Linear.fits(model[0]), Int4Linear.fits(model[2])] == [True, False]
     x = torch.randn(4, 256).bfloat16()
     want = model(x)
     assert quantise_linears(model, Int4Linear) == 1

@@ -31,20 +31,21 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("wide") / "model", width=128)
 
 
-@pytest.fixture(scope="module")
-def quantised(plain: Path) -> Path:
-    target = plain.parent / "int4"
-    flags = ["--dtype", "bf16", "--quantize", "int4"]
+def converted(plain: Path, how: str) -> Path:
+    target = plain.parent / how
+    flags = ["--dtype", "bf16", "--quantize", how]
     assert cli.main(["convert", "--model", str(plain), "--out", str(target), *flags]) == 0
     return target
+
+
+@pytest.fixture(scope="module")
+def quantised(plain: Path) -> Path:
+    return converted(plain, "int4")
 
 
 @pytest.fixture(scope="module")
 def eight(plain: Path) -> Path:
-    target = plain.parent / "int8"
-    flags = ["--dtype", "bf16", "--quantize", "int8"]
-    assert cli.main(["convert", "--model", str(plain), "--out", str(target), *flags]) == 0
-    return target
+    return converted(plain, "int8")
 
 
 def logits(model: InstructBlip) -> torch.Tensor:

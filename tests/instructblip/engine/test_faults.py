@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from instructblip.engine.base import FinishReason, Request, SamplingParams
+from instructblip.engine.base import Delta, FinishReason, Request, SamplingParams
 from instructblip.engine.local import LocalEngine
 from instructblip.errors import Busy, OutOfMemory
 from tests.tiny import picture
@@ -92,6 +94,36 @@ def test_a_kernel_that_breaks_on_one_request_ends_that_one_only(
     good = [n for n in (0, 2, 3) if not poison & set(tiny_model.tokenizer.encode(QUESTIONS[n]))]
     assert ends[0].answer_ids == want[0]
     assert all(ends[n].finish is not FinishReason.ERROR for n in good)
+
+
+@pytest.mark.parametrize("good", range(8))
+def test_whatever_the_text_does_a_last_delta_comes(
+    tiny_model, new_engine: Make, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    """Ids that cannot be decoded: two calls for each token, and two for the rest that is held back."""
+    calls, real = itertools.count(), tiny_model.tokenizer.decode
+
+    def decode(ids):
+        if next(calls) >= good:
+            raise ValueError("no such id")
+        return real(ids)
+
+    engine = new_engine()
+    engine.register_picture("p", picture())
+    params = SamplingParams(max_new_tokens=3, min_new_tokens=3)
+    with monkeypatch.context() as broken:
+        broken.setattr(tiny_model.tokenizer, "decode", decode)
+        stream = engine.submit(Request("r", QUESTIONS[0], "p", sampling=params))
+        reader: list[list[Delta]] = []
+        thread = threading.Thread(target=lambda: reader.append(list(stream)), daemon=True)
+        thread.start()
+        thread.join(20)
+    assert reader, "the stream never ended"
+    last = reader[0][-1]
+    assert (last.finish, last.error.code) == (FinishReason.ERROR, "internal")
+    assert (engine.statistics()["failed"], engine.statistics()["running"]) == (1, 0)
+    again = list(engine.submit(Request("r", QUESTIONS[0], "p", sampling=params)))[-1]
+    assert again.finish is FinishReason.LENGTH
 
 
 def test_a_failure_while_tokens_are_chosen_ends_that_request_only(
