@@ -326,3 +326,25 @@ def test_memory_for_keys_and_values_is_what_the_settings_say(tmp_path: Path) -> 
         small.close()
     with pytest.raises(OutOfMemory, match="--kv-memory"):
         engine(0.5 * each / 1e9)
+
+
+def test_memory_for_pictures_is_what_the_settings_say(tmp_path: Path) -> None:
+    from instructblip.engine.base import Request, SamplingParams
+    from tests.tiny import make_checkpoint, picture
+    from webui.__main__ import load_engine
+
+    folder = make_checkpoint(tmp_path / "tiny")
+
+    def held(gigabytes: float) -> int:
+        engine = load_engine(Settings(model=str(folder), device="cpu", picture_memory=gigabytes))
+        try:
+            for n in range(4):
+                engine.register_picture(str(n), picture())
+                once = SamplingParams(max_new_tokens=1)
+                assert list(engine.submit(Request(str(n), "what is it", str(n), sampling=once)))
+            return int(engine.statistics()["picture_bytes"])
+        finally:
+            engine.close()
+
+    data = 4 * len(picture())  # as registered; four of what was seen, or the last one alone
+    assert held(0.25) - data == 4 * (held(0) - data) > 0

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import instructblip
+from instructblip import fused
 from instructblip.checkpoints import loading
-from instructblip.fused import PackedLinear, packing
+from instructblip.fused import PackedLinear, WideLinear, packing
 
 
 def packed(model: instructblip.InstructBlip) -> int:
@@ -33,3 +34,21 @@ def test_fp32_and_little_memory_stay_plain(
     assert packed(instructblip.load(tiny_folder, device="cpu", dtype="bf16")) == 0
     if packing(torch.bfloat16):
         assert packed(instructblip.load(tiny_folder, device="cpu", dtype="bf16", prepack=True))
+
+
+def test_without_half_precision_linears_are_wide_and_answer_the_same(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "half_arithmetic", lambda dtype: dtype is torch.float32)
+    monkeypatch.setattr(fused, "packing", lambda dtype: False)
+    model = instructblip.load(tiny_folder, device="cpu", dtype="bf16")
+    exact = instructblip.load(tiny_folder, device="cpu", dtype="fp32")
+    parts = (model.weights.vision_model, model.weights.language_model)
+    assert all(any(isinstance(m, WideLinear) for m in part.modules()) for part in parts)
+    assert not any(isinstance(m, WideLinear) for m in model.weights.qformer.modules())  # fp32
+    with torch.inference_mode():
+        want, got = (
+            m.weights.language_model(inputs_embeds=m.embed(range(5, 30))[None]).logits.float()
+            for m in (exact, model)
+        )
+    torch.testing.assert_close(got, want, atol=0.1, rtol=0.05)

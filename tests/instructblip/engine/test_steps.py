@@ -164,7 +164,7 @@ def test_each_shape_is_recorded_once_and_recording_changes_nothing(tiny_folder, 
     assert recording == {"recorded": 3, "replayed": 6}
 
 
-@pytest.mark.parametrize("sizes", [(3,), (40, 7, 1), (31, 1, 32, 33), (90, 64)])
+@pytest.mark.parametrize("sizes", [(3,), (40, 7, 1), (31, 1, 32, 33), (90, 64), (128, 120, 5)])
 def test_chunks_of_a_fixed_shape_give_the_ragged_result(tiny_folder, recording, sizes) -> None:
     model = instructblip.load(tiny_folder, device="cpu")
     arena = make_arena(model)
