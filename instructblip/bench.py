@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         )
     import torch
 
-    from instructblip import measures, weight_kinds
+    from instructblip import measures
 
     if args.device == "cpu":
         torch.set_num_threads(1)
@@ -116,8 +116,7 @@ def run(args: argparse.Namespace) -> int:
     if rest := [part for part in args.parts if part != "start"]:
         model = build(args)
         for part in rest:
-            where = weight_kinds if part in ("decode", "prefill") else measures
-            made: Table = getattr(where, part)(model, Clock(model), args)
+            made: Table = getattr(measures, part)(model, Clock(model), args)
             tables.append(made)
             print(made.text(), flush=True)
     if args.json:

@@ -21,6 +21,7 @@ from instructblip.devices import fp16_only
 
 # From so many rows on fp32 is faster, by processors with AVX2 alone (see README, "Speed").
 WIDE_ROWS = 3
+COLUMNS = 64  # queries up to which attention by columns is the fastest on a CPU
 WIDE_OUTPUTS = 256  # weights that are widened at once: they stay in the processor's cache
 
 
@@ -151,8 +152,42 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
         return out
     if _written_out(query.device):
         return attend_written_out(query, key, value, mask)
+    if query.device.type == "cpu" and query.dtype is not torch.float32:
+        return attend_in_half(query, key, value, mask)
+    return _attend_as_torch(query, key, value, mask)
+
+
+def _attend_as_torch(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     grouped = query.shape[1] != key.shape[1]
     return scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
+
+
+def attend_in_half(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """:func:`attend` on a CPU in half precision, where torch's own takes up to six times as long.
+
+    One query over 500 keys of Vicuna-7B, in bf16: 2.8 ms in torch's, 0.5 ms by columns.
+    """
+    queries, dtype = query.shape[2], query.dtype
+    if half_arithmetic(dtype) and queries <= COLUMNS:
+        return attend_by_columns(query, key, value, mask)
+    if dtype is torch.float16 or (queries == 1 and not half_arithmetic(dtype)):
+        return _attend_as_torch(query.float(), key.float(), value.float(), mask).to(dtype)
+    return _attend_as_torch(query, key, value, mask)
+
+
+def attend_by_columns(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """:func:`attend` with the queries as columns: oneDNN reads the keys fast as they lie.
+
+    ``mask`` is bool, True where a query sees a key.
+    """
+    grouped = query.unflatten(1, (key.shape[1], -1))  # [B, kv heads, groups, n, d]
+    columns = grouped.flatten(2, 3).transpose(-1, -2)
+    scores = (key @ columns).transpose(-1, -2).float() * query.shape[-1] ** -0.5
+    scores = scores.unflatten(2, grouped.shape[2:4])
+    if mask is not None:
+        scores = scores.masked_fill(~mask.unsqueeze(-3), -torch.inf)
+    weights = scores.softmax(-1).to(value.dtype).flatten(2, 3)
+    return (weights @ value).view(query.shape)
 
 
 def attend_written_out(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

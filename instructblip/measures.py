@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import Tensor
 from transformers import DynamicCache
 
 from instructblip.bench import Clock, Table
@@ -29,9 +30,11 @@ from instructblip.engine.stream import LocalStream
 from instructblip.images import open_upright
 from instructblip.model import InstructBlip
 from instructblip.scenes import compose
+from instructblip.weight_kinds import kinds, of_kind, served, weight_bytes
 
 ONE = SamplingParams(max_new_tokens=1)
 QUESTION, ANSWER = 20, 80  # tokens of a turn
+PREFILL = 160  # positions
 SERVED, PROMPT = (
     64,
     40,
@@ -41,12 +44,13 @@ _MARKS = itertools.count()
 
 def turns(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
     """Time to the first token at each turn: our engine, and transformers from scratch."""
+    kind, mine = served(model, args)
     table = Table(
         "turns", ("layout", "turn", "prompt tokens", "ours ms", "transformers ms", "times sooner"),
-        note=f"first token, questions of {QUESTION} and answers of {ANSWER} tokens",
+        note=f"first token, questions of {QUESTION} and answers of {ANSWER} tokens; our weights {kind}",
     )  # fmt: skip
     picture = _picture()
-    engine = LocalEngine(model, slots=1, batch=1)
+    engine = LocalEngine(mine, slots=1, batch=1)
     try:
         engine.register_picture("p", picture)
         for layout in args.layouts:
@@ -118,9 +122,10 @@ def batch(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
         "sessions", "ours tokens/s", "through the engine", "transformers tokens/s",
         "join, share of a step", "branch, share of a step", "times",
     ))  # fmt: skip
+    kind, mine = served(model, args)
     for count in args.batches:
         arena, slots = filled(model, _lengths(count, args.context), spare=1)
-        step = stepper(model, arena)
+        step = stepper(mine, arena)
         caches = [their_cache(model, arena, slot) for slot in slots]
         pieces = [Piece(slot, token=7) for slot in slots]
 
@@ -133,14 +138,15 @@ def batch(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
             partial(_join, arena, []), partial(_join, arena, slots[-1].keys),
         )  # fmt: skip
         del arena, slots, step, caches, pieces
-        served = _served(model, count, args) if model.device.type != "cpu" else "-"
+        whole = _through_engine(model, count, args) if model.device.type != "cpu" else "-"
         shares = (seconds / one for seconds in joins)
-        table.rows.append((count, count / one, served, count / two, *shares, two / one))
-    table.note = f"decode, contexts of {args.context[0]} to {args.context[1]} tokens"
+        table.rows.append((count, count / one, whole, count / two, *shares, two / one))
+    low, high = args.context
+    table.note = f"decode, contexts of {low} to {high} tokens; our weights {kind}"
     return table
 
 
-def _served(model: InstructBlip, count: int, args: argparse.Namespace) -> float:
+def _through_engine(model: InstructBlip, count: int, args: argparse.Namespace) -> float:
     """Tokens a second that streams see together while all of them run."""
     params = SamplingParams(
         max_new_tokens=SERVED, min_new_tokens=SERVED, repetition_penalty=1.5
@@ -187,6 +193,59 @@ def _join(arena: Arena, shared: Sequence[Hashable]) -> None:
 
 def stepper(model: InstructBlip, arena: Arena) -> Stepper:
     return (RaggedStep if model.device.type == "cpu" else StaticStep)(model, arena)
+
+
+def decode(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
+    """Tokens a second at batch 1 with each kind of weights, and the share of the bandwidth."""
+    limit = bandwidth(model, clock, args.repeats)
+    arena, (slot, *_) = filled(model, [args.context[0]])
+    cache = their_cache(model, arena, slot)
+    table = Table(
+        "decode", ("weights", "ours tokens/s", "transformers tokens/s", "of the bandwidth", "times"),
+        note=f"batch 1, {args.context[0]} tokens of context; bandwidth read {limit / 1e9:.1f} GB/s",
+    )  # fmt: skip
+    for name in kinds(model, args):
+        mine = of_kind(name, model, args)
+        step = stepper(mine, arena)
+        one, two = clock.medians(
+            args.repeats,
+            partial(step.run, [Piece(slot, token=7)]),
+            partial(their_step, model, cache),
+        )
+        share = weight_bytes(mine.weights.language_model) / one / limit
+        table.rows.append((name, 1 / one, 1 / two, share, two / one))
+    return table
+
+
+def prefill(model: InstructBlip, clock: Clock, args: argparse.Namespace) -> Table:
+    """Milliseconds of a prefill into an empty slot, with each kind of weights."""
+    arena, (slot,) = filled(model, [1])
+    embeds = model.embed([7] * PREFILL)
+    table = Table(
+        "prefill", ("weights", "ours ms", "transformers ms", "times"), note=f"{PREFILL} positions"
+    )
+    for name in kinds(model, args):
+        step = stepper(of_kind(name, model, args), arena)
+
+        def ours(step: Stepper = step) -> None:
+            arena.cut(slot, 0)
+            step.run([Piece(slot, embeds)])
+
+        one, two = clock.medians(args.repeats, ours, partial(_their_prefill, model, embeds))
+        table.rows.append((name, one * 1e3, two * 1e3, two / one))
+    return table
+
+
+@torch.inference_mode()
+def _their_prefill(model: InstructBlip, embeds: Tensor) -> None:
+    model.weights.language_model(inputs_embeds=embeds[None], use_cache=True, logits_to_keep=1)
+
+
+def bandwidth(model: InstructBlip, clock: Clock, repeats: int) -> float:
+    """Bytes a second that this device reads from its memory: the sum of 256 MiB."""
+    big = torch.ones(1 << 26, dtype=torch.float32, device=model.device)
+    (seconds,) = clock.medians(repeats, lambda: big.sum())
+    return big.numel() * 4 / seconds
 
 
 def start(args: argparse.Namespace) -> Table:

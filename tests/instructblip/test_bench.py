@@ -13,8 +13,10 @@ from instructblip import cli
 from instructblip.bench import Clock
 from instructblip.engine.base import Request, SamplingParams
 from instructblip.engine.local import LocalEngine
-from instructblip.measures import _served, filled, their_cache, their_step
+from instructblip.fused import half_arithmetic, pack_linears, packing
+from instructblip.measures import _through_engine, filled, their_cache, their_step
 from instructblip.shapes import SHAPES, random_model
+from instructblip.weight_kinds import weight_bytes
 from tests.tiny import picture
 
 QUICK = ["--repeats", "1", "--turns", "1", "3", "--batches", "2", "--seconds", "0.5"]
@@ -82,6 +84,20 @@ def test_random_weights_have_the_published_shapes_and_answer() -> None:
     assert len(last.answer_ids) == 2
 
 
+def test_random_weights_are_measured_in_every_kind_and_served_in_the_best(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    small = ["--shape", "vicuna-7b", "--layers", "1", "--vision-layers", "1", "--dtype", "bf16"]
+    assert bench("batch", "decode", *small, "--context", "20", "30") == 0
+    printed = capsys.readouterr().out
+    best = "prepacked" if packing(torch.bfloat16) else "wide"
+    if not packing(torch.bfloat16) and half_arithmetic(torch.bfloat16):
+        best = "as loaded"
+    assert f"our weights {best}" in printed
+    for kind in {"as loaded", best, "4 bits"}:
+        assert f"| {kind} |" in printed
+
+
 def test_both_sides_of_a_decode_measurement_start_from_the_same_cache(tiny_model) -> None:
     arena, (slot,) = filled(tiny_model, [30])
     cache = their_cache(tiny_model, arena, slot)
@@ -100,4 +116,12 @@ def test_medians_leave_out_the_first_lap_and_alternate(tiny_model) -> None:
 
 def test_streams_through_the_engine_are_counted_while_all_run(tiny_model) -> None:
     args = argparse.Namespace(context=(200, 240))
-    assert _served(tiny_model, 3, args) > 0
+    assert _through_engine(tiny_model, 3, args) > 0
+
+
+def test_the_weights_of_a_token_are_counted_alike_in_onednns_layout(tiny_model) -> None:
+    language_model = tiny_model.weights.language_model.bfloat16()
+    before = weight_bytes(language_model)
+    assert 0 < before < sum(p.nbytes for p in language_model.parameters())
+    pack_linears(language_model)
+    assert weight_bytes(language_model) == before

@@ -8,6 +8,7 @@ from instructblip import fused
 from instructblip.fused import (
     PackedLinear,
     WideLinear,
+    attend,
     half_arithmetic,
     pack_linears,
     packing,
@@ -77,3 +78,28 @@ def test_without_the_private_operations_plain_modules_stay(monkeypatch: pytest.M
 def test_fp32_stays_plain() -> None:
     model = nn.Sequential(plain(64, 64, torch.float32))
     assert pack_linears(model, torch.float32) == 0
+
+
+@pytest.mark.parametrize("arithmetic", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+@pytest.mark.parametrize("mask", ["none", "causal", "per sequence"])
+@pytest.mark.parametrize("queries", [1, 5, 70])
+def test_attention_in_half_precision_gives_that_of_fp32(
+    queries: int, mask: str, kv_heads: int, dtype: torch.dtype, arithmetic: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(fused, "half_arithmetic", lambda dtype: arithmetic)
+    generator = torch.Generator().manual_seed(queries)
+    query = torch.randn(2, 4, queries, 32, generator=generator).to(dtype)
+    arena = torch.randn(2, 2, kv_heads, 128, 32, generator=generator).to(dtype)
+    key, value = arena[:, :, :, :90]  # a slot's beginning, as the engine hands it over
+    seen = {
+        "none": None,
+        "causal": torch.ones(queries, 90, dtype=torch.bool).tril(90 - queries),
+        "per sequence": (torch.arange(90) < torch.tensor([[90], [30]]))[:, None, None],
+    }[mask]
+    out = attend(query, key, value, seen)
+    assert (out.dtype, out.shape) == (dtype, query.shape)
+    want = attend(query.float(), key.float(), value.float(), seen)
+    torch.testing.assert_close(out.float(), want, atol=2e-2, rtol=2e-2)
