@@ -182,10 +182,10 @@ def attend_by_columns(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | 
     """
     grouped = query.unflatten(1, (key.shape[1], -1))  # [B, kv heads, groups, n, d]
     columns = grouped.flatten(2, 3).transpose(-1, -2)
-    scores = (key @ columns).transpose(-1, -2).float() * query.shape[-1] ** -0.5
+    scores = (key @ columns).transpose(-1, -2).float().mul_(query.shape[-1] ** -0.5)
     scores = scores.unflatten(2, grouped.shape[2:4])
     if mask is not None:
-        scores = scores.masked_fill(~mask.unsqueeze(-3), -torch.inf)
+        scores.masked_fill_(~mask.unsqueeze(-3), -torch.inf)
     weights = scores.softmax(-1).to(value.dtype).flatten(2, 3)
     return (weights @ value).view(query.shape)
 

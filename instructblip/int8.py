@@ -29,7 +29,7 @@ class Int8Linear(WeightOnlyLinear):
     ``levels`` int8 [out, in], ``scales`` [out].
     """
 
-    STORED, INTEGERS, PART, WIDE_PART = "levels", torch.int8, 256, 256
+    STORED, INTEGERS = "levels", torch.int8
 
     levels: Tensor
 

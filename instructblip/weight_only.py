@@ -13,6 +13,10 @@ from torch import Tensor, nn
 
 from instructblip.fused import half_arithmetic, multiply_wide, swap
 
+# Weights unpacked at once: they stay in the processor's cache, and their memory is used again.
+# With 16 times as many, 160 rows of 11008 inputs take 176 ms in place of 64.
+AT_ONCE = 2**19
+
 
 class WeightOnlyLinear(nn.Module, ABC):
     """A linear whose weights are integers with scales; few rows run in a kernel, where there is one.
@@ -23,8 +27,7 @@ class WeightOnlyLinear(nn.Module, ABC):
 
     STORED: ClassVar[str]  # the name of the integers
     INTEGERS: ClassVar[torch.dtype]
-    PART: ClassVar[int]  # outputs unpacked at once in the inputs' dtype
-    WIDE_PART: ClassVar[int]  # the same in fp32, by processors without half precision
+    BLOCK: ClassVar[int] = 64  # outputs that are unpacked at once, or a multiple of them
 
     scales: Tensor
 
@@ -98,9 +101,10 @@ class WeightOnlyLinear(nn.Module, ABC):
 
     def _in_parts(self, flat: Tensor) -> Tensor:
         outputs = len(self.integers)
+        step = max(AT_ONCE // self.in_features // self.BLOCK, 1) * self.BLOCK
         if works_wide(flat):
-            return multiply_wide(flat, outputs, self._unpacked, step=self.WIDE_PART)
-        cuts = (slice(at, at + self.PART) for at in range(0, outputs, self.PART))
+            return multiply_wide(flat, outputs, self._unpacked, step=step)
+        cuts = (slice(at, at + step) for at in range(0, outputs, step))
         return torch.cat([flat @ self._unpacked(cut, flat.dtype) for cut in cuts], -1)
 
     @abstractmethod
