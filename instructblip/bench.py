@@ -115,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
         print(tables[-1].text(), flush=True)
     if rest := [part for part in args.parts if part != "start"]:
         model = build(args)
+        measures.spare_output_copy(model)
         for part in rest:
             made: Table = getattr(measures, part)(model, Clock(model), args)
             tables.append(made)
