@@ -21,7 +21,10 @@ from instructblip.devices import fp16_only
 
 # From so many rows on fp32 is faster, by processors with AVX2 alone (see README, "Speed").
 WIDE_ROWS = 3
-COLUMNS = 64  # queries up to which attention by columns is the fastest on a CPU
+COLUMNS = (
+    64  # queries up to which a CPU attends by columns; more are a prefill's, where it hardly counts
+)
+SCORES = 2**18  # of a part of the heads
 WIDE_OUTPUTS = 256  # weights that are widened at once: they stay in the processor's cache
 
 
@@ -169,7 +172,13 @@ def attend_in_half(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Non
     """
     queries, dtype = query.shape[2], query.dtype
     if half_arithmetic(dtype) and queries <= COLUMNS:
-        return attend_by_columns(query, key, value, mask)
+        # Few heads at once, whose scores stay in the processor's cache.
+        heads = max(SCORES // (queries * key.shape[2]), 1)
+        parts = zip(
+            query.split(heads * (query.shape[1] // key.shape[1]), 1),
+            key.split(heads, 1), value.split(heads, 1), strict=True,
+        )  # fmt: skip
+        return torch.cat([attend_by_columns(*part, mask) for part in parts], 1)
     if dtype is torch.float16 or (queries == 1 and not half_arithmetic(dtype)):
         return _attend_as_torch(query.float(), key.float(), value.float(), mask).to(dtype)
     return _attend_as_torch(query, key, value, mask)
@@ -182,11 +191,11 @@ def attend_by_columns(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | 
     """
     grouped = query.unflatten(1, (key.shape[1], -1))  # [B, kv heads, groups, n, d]
     columns = grouped.flatten(2, 3).transpose(-1, -2)
-    scores = (key @ columns).transpose(-1, -2).float().mul_(query.shape[-1] ** -0.5)
-    scores = scores.unflatten(2, grouped.shape[2:4])
+    scores = (key @ columns).transpose(-1, -2)
     if mask is not None:
-        scores.masked_fill_(~mask.unsqueeze(-3), -torch.inf)
-    weights = scores.softmax(-1).to(value.dtype).flatten(2, 3)
+        apart = scores.unflatten(2, grouped.shape[2:4])
+        scores = torch.where(mask.unsqueeze(-3), apart, -torch.inf).flatten(2, 3)
+    weights = scores.float().mul_(query.shape[-1] ** -0.5).softmax(-1).to(value.dtype)
     return (weights @ value).view(query.shape)
 
 
