@@ -20,6 +20,9 @@ from instructblip.weight_only import WeightOnlyLinear
 TOP = 127  # the largest level; -128 is not used, so that a scale is all there is
 FEW_ROWS = 16  # up to so many rows a CPU's kernel beats unpacking
 KERNEL_INPUTS = 64  # aten's kernel reads whole vectors: other widths go past the end
+ALIGNED = (
+    64  # bytes: at other addresses it ends the process (AVX-512, and AVX2 by halves of inputs)
+)
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -67,13 +70,24 @@ class Int8Linear(WeightOnlyLinear):
         if flat.device.type == "npu":
             return int8_matmul(flat, self.levels, self.scales)
         fits = flat.dtype is torch.bfloat16 and self.in_features % KERNEL_INPUTS == 0
+        fits = fits and _aligned(self.levels)
         if flat.device.type != "cpu" or len(flat) > FEW_ROWS or not fits or not kernel_agrees():
             return None
-        out: Tensor = torch.ops.aten._weight_int8pack_mm(flat, self.levels, self.scales)
+        inputs = flat.contiguous() if _aligned(flat) else flat.clone()
+        out: Tensor = torch.ops.aten._weight_int8pack_mm(inputs, self.levels, self.scales)
         return out
+
+    def align(self) -> None:
+        """Copy levels that lie in a file where the kernel cannot read them."""
+        if not _aligned(self.levels):
+            self.levels = self.levels.clone()
 
     def _unpacked(self, part: slice, dtype: torch.dtype = torch.float32) -> Tensor:
         return (self.levels[part].to(dtype) * self.scales[part, None].to(dtype)).T
+
+
+def _aligned(tensor: Tensor) -> bool:
+    return tensor.data_ptr() % ALIGNED == 0
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,4 +125,6 @@ def suit_int8(root: nn.Module, device: torch.device) -> int:
     found = [m for m in root.modules() if isinstance(m, Int8Linear)]
     if found and not keeps_int8(device, found[0].scales.dtype):
         swap(root, Int8Linear.plain, Int8Linear)
+    for module in found if device.type == "cpu" else ():
+        module.align()
     return len(found)

@@ -36,15 +36,9 @@ class Handlers:
     """The page's behaviour, bound to the backend and to the components."""
 
     def __init__(
-        self,
-        engine: Engine,
-        store: Store,
-        runs: Runs,
-        parts: Parts,
-        examples: list[Example],
-        owner_of: Callable[[Any], str],
-        owned_upload: Callable[[str, str], bytes],
-    ) -> None:
+        self, engine: Engine, store: Store, runs: Runs, parts: Parts, examples: list[Example],
+        owner_of: Callable[[Any], str], owned_upload: Callable[[str, str], bytes],
+    ) -> None:  # fmt: skip
         self.engine, self.store, self.runs = engine, store, runs
         self.parts, self.examples = parts, examples
         self._owner_of, self._owned_upload = owner_of, owned_upload
@@ -210,8 +204,7 @@ class Handlers:
             chat = self.store.chat(who.owner, chat_id)
             self._open(view, who, chat_id) if new else view.move(chat_id, chat.leaf_id)
         except UnknownTurn:
-            view.move(None, None)
-            return self._show(view, who) | self._box(view) | self._hint(who, "hint_chat_gone")
+            return self._gone(view, who)
         return self._show(view, who, picture=new) | self._box(view)
 
     async def stop(self, view: View) -> None:
@@ -222,6 +215,13 @@ class Handlers:
     async def attach(self, view: View, request: gr.Request) -> AsyncIterator[Changes]:
         """Follow the answer of the turn that the tab shows, until it ends or the tab moves on."""
         who = self._who(request, view)
+        try:
+            async for changes in self._follow(view, who):
+                yield changes
+        except UnknownTurn:  # another tab deleted the chat
+            yield self._gone(view, who)
+
+    async def _follow(self, view: View, who: Who) -> AsyncIterator[Changes]:
         run = self._running(view)
         if run is None:
             # It may have ended between the event that started it and this one.
@@ -282,14 +282,9 @@ class Handlers:
     # --- inside ------------------------------------------------------------------------------------
 
     async def _ask(
-        self,
-        view: View,
-        who: Who,
-        parent_id: str | None,
-        question: str,
-        picture_id: str,
+        self, view: View, who: Who, parent_id: str | None, question: str, picture_id: str,
         settings: sampling.Settings,
-    ) -> None:
+    ) -> None:  # fmt: skip
         chat_id = view.chat_id or self.store.new_chat(who.owner).id
         self.runs.admit(who.owner, chat_id)
         leaf = self.store.chat(who.owner, chat_id).leaf_id
@@ -326,6 +321,11 @@ class Handlers:
         if view.chat_id == chat_id:
             view.move(None, None)
             view.picture_id = None
+
+    def _gone(self, view: View, who: Who) -> Changes:
+        """The chat of this tab was deleted: a new one in its place."""
+        view.move(None, None)
+        return self._show(view, who) | self._box(view) | self._hint(who, "hint_chat_gone")
 
     def _turn_here(self, view: View, who: Who, turn_id: str) -> Turn:
         turn = self.store.turn(who.owner, turn_id)

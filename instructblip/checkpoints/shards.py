@@ -19,6 +19,7 @@ from instructblip.checkpoints.assemble import Entry, stream
 from instructblip.devices import Precision
 
 SHARD_BYTES = 5_000_000_000
+LINE = 64  # bytes of a cache line
 _NAMES = {
     torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.uint8: "U8",
     torch.int8: "I8",
@@ -35,12 +36,18 @@ def write_shards(
 ) -> None:
     """Write ``model.safetensors``, or shards and their index, as transformers names them.
 
-    ``done`` is told the bytes of each written tensor. Wide dtypes come first, so that every tensor
-    begins at a multiple of its own width and can be mapped.
+    ``done`` is told the bytes of each written tensor. Tensors of whole cache lines come first, each
+    at the beginning of one, as a processor's kernels want them; then the others, wide dtypes first,
+    so that every tensor begins at a multiple of its own width and can be mapped.
     """
-    # Quantised weights are an even number of bytes: they may stand among tensors of two, and beside
-    # their scales, with which they are made.
-    ordered = sorted(entries, key=lambda e: (-max(precision.of(e.name).itemsize, 2), str(e.file)))
+
+    def order(entry: Entry) -> tuple[bool, int, str]:
+        dtype = precision.of(entry.name)
+        # Quantised weights are an even number of bytes: they may stand among tensors of two, and
+        # beside their scales, with which they are made.
+        return entry.nbytes(dtype) % LINE != 0, -max(dtype.itemsize, 2), str(entry.file)
+
+    ordered = sorted(entries, key=order)
     shards = list(_split(ordered, precision, shard_bytes))
     names = [_shard_name(number, len(shards)) for number in range(1, len(shards) + 1)]
     for name, shard in zip(names, shards, strict=True):
@@ -91,7 +98,7 @@ def _header(entries: Sequence[Entry], precision: Precision) -> bytes:
         }  # fmt: skip
         place = end
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(len(text) + 8) % LINE)
     return struct.pack("<Q", len(text)) + text
 
 

@@ -52,6 +52,24 @@ def test_stop_before_the_first_word(seeing: Talk, tabs: Callable[..., Talk]) -> 
     assert seeing.page.is_visible("#box .submit-button")
 
 
+def test_a_chat_deleted_in_another_tab_ends_its_answer_here(
+    seeing: Talk, tabs: Callable[..., Talk]
+) -> None:
+    seeing.send("count 300")
+    seeing.wait_words(r"\b5\b")
+    other = tabs().open()
+    other.menu()
+    other.page.once("dialog", lambda dialog: dialog.accept())
+    other.page.hover(".sidebar .chats li:nth-child(1)")
+    other.page.click(".sidebar .chats li:nth-child(1) [data-act=delete]")
+    other.page.wait_for_selector(".welcome")
+    assert "not here any more" in seeing.notice()
+    seeing.wait_idle(3_000)
+    assert seeing.page.is_visible("#box .submit-button")
+    seeing.give(picture("#0000aa"))
+    assert seeing.ask("and on").startswith("Turn 1: and on")
+
+
 def test_reload_in_mid_answer_goes_on(seeing: Talk) -> None:
     seeing.send("count 80")
     seeing.wait_words(r"\b8\b")

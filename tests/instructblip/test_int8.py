@@ -159,3 +159,30 @@ def test_what_has_a_bias_or_is_of_another_kind_is_not_merged() -> None:
 def test_eight_bits_stay_where_a_kernel_runs_them() -> None:
     assert keeps_int8(CPU, torch.float32)
     assert not keeps_int8(torch.device("meta"), torch.bfloat16)
+
+
+def shifted(tensor: torch.Tensor, by: int) -> torch.Tensor:
+    """The same numbers, ``by`` bytes behind the beginning of a cache line."""
+    raw = torch.empty(tensor.nbytes + 128, dtype=torch.uint8)
+    at = -raw.data_ptr() % 64 + by
+    out = raw[at : at + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+    return out.copy_(tensor)
+
+
+@pytest.mark.parametrize("by", [2, 4, 16, 32])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_weights_and_inputs_may_lie_anywhere(rows: int, by: int) -> None:
+    stored = Int8Linear.of(plain(128, 322, torch.bfloat16))
+    x = torch.randn(rows, 128).bfloat16()
+    want = x.float() @ (stored.levels * stored.scales[:, None].float()).T
+
+    def close(out: torch.Tensor) -> None:
+        torch.testing.assert_close(out.float(), want, atol=0.05, rtol=0.05)
+
+    close(stored(x))
+    stored.levels = shifted(stored.levels, by)  # as in a file that another program wrote
+    close(stored(x))
+    suit_int8(nn.Sequential(stored), CPU)
+    assert stored.levels.data_ptr() % 64 == 0
+    close(stored(shifted(x, by)))
+    close(stored(x.repeat(1, 2)[:, :128]))

@@ -9,10 +9,12 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from instructblip import kernels
 from instructblip.checkpoints.convert import convert
+from instructblip.engine import scheduler
+from instructblip.engine.sampling import Sampler, greedy, restrain
 from instructblip.int8 import Int8Linear
 from tests.npu import chats, compute
 from tests.tiny import make_checkpoint
@@ -31,11 +33,25 @@ def folder() -> Path:
 
 
 def three_turns(layout: str, dtype: str) -> dict[str, Any]:
-    """A chat in a layout on both devices, the NPU's kinds of linears, and if its operator ran."""
+    """A chat in a layout on both devices, the NPU's kinds of linears, and if its operator ran.
+
+    Also by how much the CPU's first choice led the second, for each token.
+    """
     found = kinds(dtype)  # loads a first time, which tries the operator
     compute.used.clear()
-    with patch.object(chats, "folder", folder):
+    margins: list[float] = []
+
+    def noted(logits: Tensor, samplers: dict[int, Sampler]) -> dict[int, int]:
+        rows = logits[list(samplers)].float().cpu()
+        restrain(rows, list(samplers.values()))
+        margins.extend(-row.topk(2).values.diff().item() for row in rows)
+        return greedy(logits, samplers)
+
+    with patch.object(chats, "folder", folder), patch.object(scheduler, "greedy", noted):
         answers: dict[str, Any] = chats.three_turns(layout, dtype)
+    said = [len(ids) for ids in answers["cpu"]]
+    cuts = iter(torch.tensor(margins[-sum(said) :]).split(said))  # the CPU answers last
+    answers["margins"] = [part.tolist() for part in cuts]
     return answers | {"ran": f"npu::{OPERATOR}" in compute.used, "kinds": found}
 
 

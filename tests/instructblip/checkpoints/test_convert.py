@@ -22,6 +22,7 @@ from instructblip.checkpoints.source import open_source
 from instructblip.devices import Precision
 from instructblip.errors import BadRequest
 from tests.instructblip.checkpoints.conftest import DATA
+from tests.tiny import make_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -90,6 +91,24 @@ def test_every_tensor_begins_where_its_dtype_can_be_mapped(tmp_path: Path) -> No
     assert header["qformer.x"]["data_offsets"][0] % 4 == 0
     found = read_tensors(tmp_path / "model.safetensors")
     assert all(torch.equal(found[name], given[name]) for name in given)
+
+
+@pytest.mark.parametrize("quantize", [None, "int4", "int8"])
+def test_tensors_of_whole_cache_lines_begin_at_one(tmp_path: Path, quantize: str | None) -> None:
+    make_checkpoint(tmp_path / "plain", width=128)
+    convert(tmp_path / "plain", tmp_path / "model", dtype="bf16", quantize=quantize)
+    sizes = set()
+    for file in shard_files(tmp_path / "model"):
+        data = file.read_bytes()
+        start = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:start])
+        header.pop("__metadata__")
+        for place in header.values():
+            first, end = place["data_offsets"]
+            sizes.add((end - first) % 64 == 0)
+            assert (end - first) % 64 or (start + first) % 64 == 0
+    assert True in sizes
+    assert quantize != "int8" or False in sizes  # both kinds are there
 
 
 def test_a_converted_folder_can_be_converted_to_another_dtype(tmp_path: Path) -> None:
