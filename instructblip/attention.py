@@ -7,7 +7,7 @@ mask; shapes and addresses are fixed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -49,10 +49,15 @@ class Span(NamedTuple):
 
 
 class RaggedAttention:
-    """Writes keys and values of a flat batch into the arena and attends row by row."""
+    """Writes keys and values of a flat batch into the arena and attends row by row.
 
-    def __init__(self, arena: KeysAndValues, spans: Sequence[Span]) -> None:
-        self._arena = arena
+    ``between`` is called in each layer, and may end the forward by raising.
+    """
+
+    def __init__(
+        self, arena: KeysAndValues, spans: Sequence[Span], between: Callable[[], None] | None = None
+    ) -> None:
+        self._arena, self._between = arena, between
         self._spans: list[tuple[Span, int, Tensor | None]] = []
         at = 0
         for span in spans:
@@ -65,6 +70,8 @@ class RaggedAttention:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """[1, heads, T, d] each → [1, T, heads·d]."""
+        if self._between is not None:
+            self._between()
         keys, values = self._arena.keys[layer], self._arena.values[layer]
         parts = []
         for (row, start, end), at, mask in self._spans:

@@ -27,13 +27,9 @@ class Answer:
     """State of one request inside the engine."""
 
     def __init__(
-        self,
-        request: Request,
-        prompt: Prompt,
-        stream: LocalStream,
-        model: InstructBlip,
+        self, request: Request, prompt: Prompt, stream: LocalStream, model: InstructBlip,
         context: int,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.request, self.prompt, self.stream = request, prompt, stream
         self.keys: list[Hashable] = prompt.keys()
         self.phase = Phase.WAITING

@@ -99,7 +99,7 @@ class Arena:
 
     def _free(self) -> Slot | None:
         """An empty slot, or else the least recently used idle one."""
-        idle = [slot for slot in self.slots if not slot.busy]
+        idle = (slot for slot in self.slots if not slot.busy)
         return min(idle, key=lambda s: (bool(s.keys), s.used, s.row), default=None)
 
     def _copy(self, source: int, target: int, count: int) -> None:
@@ -119,12 +119,6 @@ class Arena:
         for buffer in (*self.keys, *self.values):
             buffer[slot.row] = 0
         self.cut(slot, 0)
-
-    def clear(self) -> None:
-        """Forget every idle conversation."""
-        for slot in self.slots:
-            if not slot.busy:
-                self.cut(slot, 0)
 
     @property
     def held(self) -> int:

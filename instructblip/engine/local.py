@@ -44,10 +44,9 @@ class LocalEngine:
         self._card = model.card()
         self._max_waiting = max_waiting
         self._pictures = Pictures(picture_memory)
-        arena = _arena(model, slots, kv_memory)
+        self._arena = arena = _arena(model, slots, kv_memory)
         static = model.device.type in ("cuda", "npu") if static is None else static
         stepper: Stepper = (StaticStep if static else RaggedStep)(model, arena)
-        self._arena = arena
         self._scheduler = Scheduler(model, arena, stepper, self._pictures, batch)
         self._changed = threading.Condition()
         self._arrivals: list[Answer] = []  # the scheduler's own line belongs to its thread
@@ -84,10 +83,8 @@ class LocalEngine:
                 raise EngineStopped("The engine is shutting down. Start the server again.")
             waiting = len(self._scheduler.waiting) + len(self._arrivals)
             if waiting >= self._max_waiting:
-                raise Busy(
-                    f"{waiting} questions are waiting already. Ask again in a moment.",
-                    waiting=waiting,
-                )
+                said = f"{waiting} questions are waiting already. Ask again in a moment."
+                raise Busy(said, waiting=waiting)
             answer.place = waiting + 1
             answer.estimate = self._scheduler.estimate(answer.place)
             answer.put()
@@ -112,9 +109,10 @@ class LocalEngine:
 
     def close(self, timeout: float = 3.0) -> None:
         """Stop the thread; running and waiting requests finish as CANCELLED."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+        self._closing = True
+        self._notify()
+        for answer in list(self._scheduler.running):  # a forward of theirs is not waited for
+            answer.stream.cancelled.set()
         self._thread.join(timeout)
 
     def _notify(self) -> None:

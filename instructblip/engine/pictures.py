@@ -33,9 +33,8 @@ class Pictures:
         if picture_id not in self._data and self._features.get(picture_id) is None:
             raise UnknownTurn(
                 f"Picture {picture_id} is not known to the engine; register its bytes first.",
-                code="unknown_picture",
-                picture=picture_id,
-            )
+                code="unknown_picture", picture=picture_id,
+            )  # fmt: skip
 
     def tokens(self, model: InstructBlip, segment: ImageSegment) -> tuple[Tensor | None, str]:
         """Image tokens [query_tokens, width] as one unit of work towards them allows.

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor
 
@@ -29,15 +30,16 @@ from instructblip.wakes import together
 
 log = logging.getLogger(__name__)
 
-# A prefill chunk adapts to last about this long (seconds): beside others who wait for tokens, alone.
-CHUNK_SECONDS = (0.3, 1.0)
+# A prefill chunk adapts to last about this long (seconds): beside others who wait for tokens, alone,
+# where Stop is seen in each layer.
+CHUNK_SECONDS = (0.3, 8.0)
 # Fewer tokens than the first hardly take less time: reading the weights is most of it.
 CHUNK_TOKENS = (32, 1024)
 SMOOTH = 0.8  # of the running mean that estimates are made from
 
 
 class Interrupted(Exception):
-    """A beam search was stopped between two units of work."""
+    """The one request of a unit of work was stopped in its midst."""
 
 
 class Scheduler:
@@ -127,16 +129,14 @@ class Scheduler:
 
     def _search(self) -> None:
         """Run a beam search to its end; everybody else has a round after each of its units."""
-        ready = [a for a in self.running if a.beams and a.phase is Phase.PREFILL]
-        if not ready:
+        ready = (a for a in self.running if a.beams and a.phase is Phase.PREFILL)
+        if (answer := next(ready, None)) is None:
             return
-        (answer,) = ready
 
         def unit() -> None:
             self.counts["unit.beams"] += 1
             self.round()
-            if answer not in self.running:
-                raise Interrupted
+            self._still(answer)
 
         def work() -> None:
             self.end(answer, answer.search(unit))
@@ -151,18 +151,26 @@ class Scheduler:
         if decoding or prefilling:
             self._forward(decoding + prefilling)
 
+    def _still(self, answer: Answer) -> None:
+        self.end_interrupted()
+        if answer not in self.running:
+            raise Interrupted
+
     def _forward(self, answers: Sequence[Answer]) -> None:
+        between = partial(self._still, answers[0]) if len(answers) == 1 else None
+
         def work() -> None:
             pieces = [self._piece(answer) for answer in answers]
             began = time.monotonic()
-            logits = self._stepper.run(pieces)
+            logits = self._stepper.run(pieces, between)
             self._tell()  # the tokens before, while a device works at the next ones
-            self._count(answers, pieces, time.monotonic() - began)
+            self._count(pieces, time.monotonic() - began)
             self._take_in(answers, pieces, logits)
             if self._model.device.type == "cpu":
                 self._tell()
 
-        self._guard(answers, work)
+        with contextlib.suppress(Interrupted):
+            self._guard(answers, work)
 
     def _tell(self) -> None:
         with together():
@@ -183,7 +191,7 @@ class Scheduler:
         low, high = CHUNK_TOKENS
         return int(min(max(self._rate * CHUNK_SECONDS[alone], low), high))
 
-    def _count(self, answers: Sequence[Answer], pieces: Sequence[Piece], seconds: float) -> None:
+    def _count(self, pieces: Sequence[Piece], seconds: float) -> None:
         if any(p.embeds is None for p in pieces):
             self.counts["unit.decode"] += 1
         for piece in pieces:

@@ -47,8 +47,11 @@ class Piece(NamedTuple):
 class Stepper(Protocol):
     """Runs pieces; the caller counts the positions afterwards (:meth:`Arena.extend`)."""
 
-    def run(self, pieces: Sequence[Piece]) -> Tensor:
-        """→ logits [pieces, vocabulary] in fp32 at each piece's last position."""
+    def run(self, pieces: Sequence[Piece], between: Callable[[], None] | None = None) -> Tensor:
+        """→ logits [pieces, vocabulary] in fp32 at each piece's last position.
+
+        ``between`` is called in each layer of a ragged forward, and may end it by raising.
+        """
 
 
 class RaggedStep:
@@ -57,7 +60,7 @@ class RaggedStep:
     def __init__(self, model: InstructBlip, arena: Arena) -> None:
         self._model, self._arena = model, arena
 
-    def run(self, pieces: Sequence[Piece]) -> Tensor:
+    def run(self, pieces: Sequence[Piece], between: Callable[[], None] | None = None) -> Tensor:
         """See :class:`Stepper`."""
         tokens = iter(self._model.embed([p.token for p in pieces if p.embeds is None]))
         flat = [next(tokens)[None] if p.embeds is None else p.embeds for p in pieces]
@@ -66,7 +69,7 @@ class RaggedStep:
         hidden = self._model.run(
             torch.cat(flat)[None],
             positions[None].to(self._model.device),
-            RaggedAttention(self._arena, spans),
+            RaggedAttention(self._arena, spans, between),
         )
         last = torch.tensor([span.end - span.start for span in spans]).cumsum(0) - 1
         return self._model.logits(hidden[0, last.to(hidden.device)])
@@ -83,11 +86,12 @@ class StaticStep:
         self._ragged = None if can_capture(*model.devices) else RaggedStep(model, arena)
         self._graphs = Graphs(*model.devices)
 
-    def run(self, pieces: Sequence[Piece]) -> Tensor:
+    def run(self, pieces: Sequence[Piece], between: Callable[[], None] | None = None) -> Tensor:
         """See :class:`Stepper`."""
         decoding = [p for p in pieces if p.embeds is None]
         rows = iter(self._decode(decoding) if decoding else ())
-        prefill = self._chunk if self._ragged is None else self._ragged.run
+        ragged = self._ragged and partial(self._ragged.run, between=between)
+        prefill = ragged or self._chunk
         chunks = iter([prefill([p])[0] for p in pieces if p.embeds is not None])
         return torch.stack([next(rows if p.embeds is None else chunks) for p in pieces])
 

@@ -49,7 +49,6 @@ class LocalStream:
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()
-
         with self._changed:
             self._wake = partial(wake, loop, arrived)
         while True:

@@ -2,17 +2,20 @@
 
 import asyncio
 import pickle
+import queue
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from instructblip.engine.base import Delta, FinishReason, PastTurn, Phase, Request, SamplingParams
 from instructblip.engine.local import LocalEngine
+from instructblip.engine.stream import LocalStream
 from instructblip.errors import Busy, EngineStopped, InstructBlipError, PromptTooLong, UnknownTurn
 from instructblip.model import InstructBlip
 from tests.tiny import picture
@@ -139,21 +142,52 @@ def test_cancel_stops_within_one_unit_and_the_next_answer_is_right(
     assert ask(engine, "how many dogs")[-1].answer_ids == want
 
 
-def test_cancel_during_a_long_prefill_stops_between_chunks(
-    tiny_model, new_engine: Make, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("static", [False, True])
+def test_a_lone_prefill_is_stopped_in_its_midst_and_leaves_nothing_behind(
+    tiny_model, new_engine: Make, static: bool
 ) -> None:
-    slow(tiny_model, 1.0, monkeypatch)
+    want = ask(new_engine(), "how many dogs")[-1].answer_ids
+    engine = new_engine(static=static)
+    engine.register_picture("p", picture())
+    asked: queue.Queue[LocalStream] = queue.Queue()
+    ran: list[int] = []
+
+    def note(number: int, *_: object) -> None:
+        ran.append(number)
+        if len(ran) == 1:
+            asked.get().cancel()
+
+    layers = tiny_model.weights.language_model.model.layers
+    hooks = [layer.register_forward_hook(partial(note, n)) for n, layer in enumerate(layers)]
+    stream = engine.submit(Request("r", "what is it " * 30, "p", sampling=SHORT))
+    asked.put(stream)
+    last = list(stream)[-1]
+    for hook in hooks:
+        hook.remove()
+    assert (last.finish, last.answer_ids) == (FinishReason.CANCELLED, ())
+    assert ran == [0]  # of all layers
+    assert engine.statistics()["units"].get("prefill", 0) == 0
+    assert ask(engine, "how many dogs")[-1].answer_ids == want
+
+
+def test_closing_does_not_wait_for_a_lone_prefill(tiny_model, new_engine: Make) -> None:
     engine = new_engine()
     engine.register_picture("p", picture())
-    question = "what is it " * 30
-    stream = engine.submit(Request("r", question, "p", sampling=SHORT))
-    while not engine.statistics()["units"].get("prefill"):
-        time.sleep(0.01)
-    stream.cancel()
-    last = list(stream)[-1]
-    assert (last.finish, last.answer_ids) == (FinishReason.CANCELLED, ())
-    # The whole prompt would take three chunks.
-    assert engine.statistics()["units"]["prefill"] <= 2
+    began, ran = threading.Event(), []
+
+    def slow_layer(*_: object) -> None:
+        ran.append(began.set())
+        time.sleep(0.5)
+
+    layers = tiny_model.weights.language_model.model.layers
+    hooks = [layer.register_forward_hook(slow_layer) for layer in layers]
+    stream = engine.submit(Request("r", "what is it " * 30, "p", sampling=SHORT))
+    began.wait(20)
+    engine.close()
+    assert list(stream)[-1].finish is FinishReason.CANCELLED
+    for hook in hooks:
+        hook.remove()
+    assert len(ran) < len(layers)
 
 
 def test_those_who_wait_see_their_place_move_and_get_their_own_answer(
