@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 
 import torch
 from torch import nn
@@ -62,8 +64,38 @@ def load(
         CheckpointError: the folder or its weights do not fit; the message names what and why.
         DeviceError: a wished device is not here, or has too little memory.
     """
-    source = open_source(model, named_places(vicuna, bert, eva, instruct_blip))
+    found = open_source(model, named_places(vicuna, bert, eva, instruct_blip))
     devices = choose_devices(device)
+    if devices[0].type != "cpu":
+        return _load(found, devices, dtype, prepack)
+    made = _in_thread_of_its_own(lambda: _load(found, devices, dtype, prepack))
+    set_threads(devices[0], found.parameters)
+    return made
+
+
+def _in_thread_of_its_own(work: Callable[[], InstructBlip]) -> InstructBlip:
+    """Run ``work`` in a thread that ends with it, and OpenMP's team of threads with that.
+
+    A team left behind halves the speed of the engine's own: OpenMP lets threads that wait for each
+    other spin only while there are no more of them than processors.
+    """
+    made: Future[InstructBlip] = Future()
+
+    def run() -> None:
+        try:
+            made.set_result(work())
+        except BaseException as error:
+            made.set_exception(error)
+
+    thread = Thread(target=run, name="loading", daemon=True)  # Ctrl-C need not wait for it
+    thread.start()
+    thread.join()
+    return made.result()
+
+
+def _load(
+    source: Source, devices: Sequence[torch.device], dtype: str, prepack: bool | None
+) -> InstructBlip:
     place = devices[0]
     precision = Precision(choose_dtype(dtype, place, source.parameters))
     # The tokenizers are small and may be wrong, so they come before the weights.
@@ -72,7 +104,6 @@ def load(
         log.warning(slow)
     parts = spread_source(source, precision, devices)
     weights = assemble(source.config, source.entries, precision, parts)
-    set_threads(place, source.parameters)
     if place.type == "cpu" and may_prepack(weights.language_model, prepack):
         pack_linears(weights.language_model, precision.main)
     if place.type == "cpu":

@@ -30,9 +30,8 @@ from instructblip.wakes import together
 
 log = logging.getLogger(__name__)
 
-# A prefill chunk adapts to last about this long (seconds): beside others who wait for tokens, alone,
-# where Stop is seen in each layer.
-CHUNK_SECONDS = (0.3, 8.0)
+# Beside others who wait for tokens a prefill chunk adapts to last about this long (seconds).
+CHUNK_SECONDS = 0.3
 # Fewer tokens than the first hardly take less time: reading the weights is most of it.
 CHUNK_TOKENS = (32, 1024)
 SMOOTH = 0.8  # of the running mean that estimates are made from
@@ -187,9 +186,10 @@ class Scheduler:
         return Piece(answer.slot, answer.chunk(self._chunk()))
 
     def _chunk(self) -> int:
-        alone = not any(a.phase is Phase.DECODE for a in self.running)
         low, high = CHUNK_TOKENS
-        return int(min(max(self._rate * CHUNK_SECONDS[alone], low), high))
+        if not any(a.phase is Phase.DECODE for a in self.running):
+            return high  # Stop is seen in each layer
+        return int(min(max(self._rate * CHUNK_SECONDS, low), high))
 
     def _count(self, pieces: Sequence[Piece], seconds: float) -> None:
         if any(p.embeds is None for p in pieces):

@@ -1,6 +1,12 @@
 """Weights laid out for the processor at load: where wished, where there is room, else not."""
 
+import os
+import subprocess
+import sys
+import textwrap
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +14,7 @@ import torch
 import instructblip
 from instructblip import fused
 from instructblip.checkpoints import loading
+from instructblip.errors import CheckpointError, InstructBlipError
 from instructblip.fused import PackedLinear, WideLinear, packing
 
 
@@ -52,3 +59,48 @@ def test_without_half_precision_linears_are_wide_and_answer_the_same(
             for m in (exact, model)
         )
     torch.testing.assert_close(got, want, atol=0.1, rtol=0.05)
+
+
+def test_a_load_leaves_no_team_of_threads_behind(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside another team the engine's threads may not spin, and prefill takes twice as long."""
+    threads: list[threading.Thread] = []
+    assemble = loading.assemble
+
+    def noted(*args: Any) -> Any:
+        threads.append(threading.current_thread())
+        return assemble(*args)
+
+    monkeypatch.setattr(loading, "assemble", noted)
+    instructblip.load(tiny_folder, device="cpu")
+    assert not threads[0].is_alive()
+
+    code = """
+        import os, time, torch
+        from instructblip.checkpoints.loading import _in_thread_of_its_own
+        torch.set_num_threads(2)
+        count = lambda: len(os.listdir("/proc/self/task"))
+        before = count()
+        _in_thread_of_its_own(lambda: torch.ones(1 << 22).sum())
+        for _ in range(100):  # the system takes a moment to end them
+            if count() == before:
+                break
+            time.sleep(0.05)
+        after = count()
+        torch.ones(1 << 22).sum()
+        print(after - before, count() - before)
+    """
+    env = {**os.environ, "OMP_NUM_THREADS": "2"}
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=env, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.stdout.split() == ["0", "1"]
+
+
+def test_what_fails_in_a_load_is_raised() -> None:
+    with pytest.raises(CheckpointError, match="no-such"):
+        instructblip.load("no-such-folder", device="cpu")
+    with pytest.raises(InstructBlipError, match="dtype"):
+        instructblip.load(device="cpu", dtype="fp7")
