@@ -21,10 +21,9 @@ from instructblip.devices import fp16_only
 
 # From so many rows on fp32 is faster, by processors with AVX2 alone (see README, "Speed").
 WIDE_ROWS = 3
-COLUMNS = (
-    64  # queries up to which a CPU attends by columns; more are a prefill's, where it hardly counts
-)
-SCORES = 2**18  # of a part of the heads
+# Queries up to which a CPU attends by columns; more are a prefill's, where it hardly counts.
+COLUMNS = 64
+SCORES = 2**18  # of the heads that attend at once
 WIDE_OUTPUTS = 256  # weights that are widened at once: they stay in the processor's cache
 
 

@@ -20,9 +20,8 @@ from instructblip.weight_only import WeightOnlyLinear
 TOP = 127  # the largest level; -128 is not used, so that a scale is all there is
 FEW_ROWS = 16  # up to so many rows a CPU's kernel beats unpacking
 KERNEL_INPUTS = 64  # aten's kernel reads whole vectors: other widths go past the end
-ALIGNED = (
-    64  # bytes: at other addresses it ends the process (AVX-512, and AVX2 by halves of inputs)
-)
+# Bytes; levels and inputs at other addresses than multiples end the process in aten's kernel.
+ALIGNED = 64
 _HALF = (torch.float16, torch.bfloat16)
 
 
