@@ -14,7 +14,14 @@ from instructblip.bench import Clock
 from instructblip.engine.base import Request, SamplingParams
 from instructblip.engine.local import LocalEngine
 from instructblip.fused import half_arithmetic, pack_linears, packing
-from instructblip.measures import _through_engine, filled, their_cache, their_step
+from instructblip.measures import (
+    _their_prefill,
+    _through_engine,
+    filled,
+    spare_output_copy,
+    their_cache,
+    their_step,
+)
 from instructblip.shapes import SHAPES, Shape, random_model
 from instructblip.weight_kinds import weight_bytes
 from tests.tiny import picture
@@ -106,6 +113,16 @@ def test_both_sides_of_a_decode_measurement_start_from_the_same_cache(tiny_model
     assert torch.equal(cache.layers[1].keys[0], arena.keys[1][slot.row, :, :30])
     their_step(tiny_model, cache)
     assert cache.get_seq_length() == 31
+
+
+def test_transformers_prefill_is_spared_a_copy_of_the_output_layer(tiny_model) -> None:
+    seen: list[tuple[int, ...]] = []
+    spare_output_copy(tiny_model)
+    output = tiny_model.weights.language_model.lm_head
+    output.register_forward_hook(lambda _, inputs, out: seen.append(inputs[0].stride()))
+    _their_prefill(tiny_model, tiny_model.embed(range(5, 30)))
+    width = output.in_features
+    assert seen == [(width, width, 1)]  # torch folds it into a matrix; a view's it does not
 
 
 def test_medians_leave_out_the_first_lap_and_alternate(tiny_model) -> None:

@@ -35,23 +35,23 @@ def folder() -> Path:
 def three_turns(layout: str, dtype: str) -> dict[str, Any]:
     """A chat in a layout on both devices, the NPU's kinds of linears, and if its operator ran.
 
-    Also by how much the CPU's first choice led the second, for each token.
+    Also the CPU's two best choices for each token, and by how much the first one led.
     """
     found = kinds(dtype)  # loads a first time, which tries the operator
     compute.used.clear()
-    margins: list[float] = []
+    best: list[tuple[list[int], float]] = []
 
     def noted(logits: Tensor, samplers: dict[int, Sampler]) -> dict[int, int]:
         rows = logits[list(samplers)].float().cpu()
         restrain(rows, list(samplers.values()))
-        margins.extend(-row.topk(2).values.diff().item() for row in rows)
+        for (first, second), ids in zip(*(t.tolist() for t in rows.topk(2)), strict=True):
+            best.append((ids, first - second))
         return greedy(logits, samplers)
 
     with patch.object(chats, "folder", folder), patch.object(scheduler, "greedy", noted):
         answers: dict[str, Any] = chats.three_turns(layout, dtype)
-    said = [len(ids) for ids in answers["cpu"]]
-    cuts = iter(torch.tensor(margins[-sum(said) :]).split(said))  # the CPU answers last
-    answers["margins"] = [part.tolist() for part in cuts]
+    count = sum(len(ids) for ids in answers["cpu"])
+    answers["best"] = best[-count:]  # the CPU answers last
     return answers | {"ran": f"npu::{OPERATOR}" in compute.used, "kinds": found}
 
 

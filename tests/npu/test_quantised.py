@@ -12,11 +12,14 @@ TIE = 0.02  # of logits around 2, where numbers in bf16 are 0.016 apart
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_three_turns_are_the_cpus(npu: Simulated, dtype: str) -> None:
     answers = npu.call("quantised.three_turns", "append", dtype)
-    pairs = zip(answers["npu"], answers["cpu"], answers["margins"], strict=True)
-    tokens = [each for turn in pairs for each in zip(*turn, strict=True)]
-    unlike = next((n for n, (npu_id, cpu_id, _) in enumerate(tokens) if npu_id != cpu_id), None)
+    npu_ids, cpu_ids = ([i for turn in answers[d] for i in turn] for d in ("npu", "cpu"))
+    pairs = enumerate(zip(npu_ids, cpu_ids, strict=True))
+    unlike = next((n for n, (one, other) in pairs if one != other), None)
     if unlike is not None:  # a tie of two tokens; what follows it hangs on which was said
-        assert tokens[unlike][2] < TIE
+        best, lead = answers["best"][unlike]
+        assert dtype == "bf16"
+        assert set(best) == {npu_ids[unlike], cpu_ids[unlike]}
+        assert lead < TIE
         assert unlike > 16  # two turns are the same at least
     assert len({tuple(ids) for ids in answers["npu"]}) == 3
     assert answers["ran"]

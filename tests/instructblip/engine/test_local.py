@@ -170,6 +170,13 @@ def test_a_lone_prefill_is_stopped_in_its_midst_and_leaves_nothing_behind(
     assert ask(engine, "how many dogs")[-1].answer_ids == want
 
 
+def test_a_prefill_that_is_alone_is_one_unit_of_work(new_engine: Make) -> None:
+    engine = new_engine()
+    last = ask(engine, "what is it " * 30)[-1]
+    assert last.statistics.prompt_tokens > 150
+    assert engine.statistics()["units"]["prefill"] == 1
+
+
 def test_closing_does_not_wait_for_a_lone_prefill(tiny_model, new_engine: Make) -> None:
     engine = new_engine()
     engine.register_picture("p", picture())
