@@ -44,7 +44,7 @@ def write_shards(
     def order(entry: Entry) -> tuple[bool, int, str]:
         dtype = precision.of(entry.name)
         # Quantised weights are an even number of bytes: they may stand among tensors of two, and
-        # beside their scales, with which they are made.
+        # beside their scales, with which they are made (apart, as lm_head's, they are made twice).
         return entry.nbytes(dtype) % LINE != 0, -max(dtype.itemsize, 2), str(entry.file)
 
     ordered = sorted(entries, key=order)
