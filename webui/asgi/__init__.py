@@ -1,0 +1,1 @@
+"""The layers in front of every request, outermost first: paths, connections, guard, page."""
