@@ -100,10 +100,10 @@ class Bound:
     def of(self, owner: str) -> float:
         """What an owner holds."""
         with self._lock:
-            return self._owners[owner] if owner in self._owners else 0
+            return self._owners.get(owner, 0)
 
     def _check(self, client: Client, amount: float) -> None:
-        own = self._owners[client.owner] if client.owner in self._owners else 0
+        own = self._owners.get(client.owner, 0)
         there = self._addresses.get(client.address, 0) if client.address is not None else 0
         limit = self.owner if own + amount > self.owner else self.address
         if own + amount > self.owner or there + amount > self.address:
