@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
@@ -26,7 +25,7 @@ from webui.settings import Settings, read_settings, with_login
 from webui.starting import Starting
 from webui.store import Store
 from webui.stubs import no_stub_files
-from webui.uploads import private_folder
+from webui.uploads import private_folder, remove_folder
 
 log = logging.getLogger("webui")
 _TRIED_PORTS = 100
@@ -90,7 +89,6 @@ def serve(
     if recovered:
         say(f"{recovered} answer(s) of the last run were cut off; their text was kept.")
 
-    given = os.environ.get("GRADIO_TEMP_DIR")
     uploads = private_folder()  # before Gradio is imported
 
     def load() -> Engine:
@@ -110,14 +108,14 @@ def serve(
         make,
         ready=lambda engine, app: _ready(settings, engine, listening, app),
         stop=lambda: setattr(server, "should_exit", True),
+        root=settings.root_path,
     )
     ending = Ending(starting)
     config = uvicorn.Config(
         ending,
         log_level="warning",
         timeout_graceful_shutdown=1,
-        root_path=settings.root_path,
-        proxy_headers=True,
+        proxy_headers=False,  # webui.asgi.front reads them, of proxies that were named
         ws="websockets-sansio",
         lifespan="on",
     )
@@ -126,9 +124,7 @@ def serve(
         server.run(sockets=[listening])
     finally:
         store.close()
-        if not given:
-            shutil.rmtree(uploads, ignore_errors=True)
-            os.environ.pop("GRADIO_TEMP_DIR", None)
+        remove_folder(uploads)
     if starting.loading:  # half-loaded libraries do not survive an orderly end of the process
         sys.stdout.flush()
         sys.stderr.flush()

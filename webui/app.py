@@ -16,6 +16,7 @@ from webui.handlers import Handlers
 from webui.runs import Runs
 from webui.store import Store
 from webui.theme import translations
+from webui.uploads import Uploads
 from webui.view import Parts, View
 
 # Every button in our HTML carries data-act; page.js decides what the browser does itself.
@@ -34,7 +35,7 @@ def build_page(
     store: Store,
     runs: Runs,
     owner_of: Callable[[Any], str],
-    owned_upload: Callable[[str, str], bytes],
+    uploads: Uploads,
 ) -> gr.Blocks:
     """The whole page. ``server.create_app`` mounts it with ``theme.page_look()``."""
     card = engine.card
@@ -77,7 +78,7 @@ def build_page(
         parts = Parts(
             header, history, live, notice, strip, box, picture, about, about_narrow, chats, panel
         )
-        handlers = Handlers(engine, store, runs, parts, load_examples(), owner_of, owned_upload)
+        handlers = Handlers(engine, store, runs, parts, load_examples(), owner_of, uploads)
         _wire(page, handlers, parts, view, boot, search, new_chat, scene)
         _wire_panel(preset, panel, reset, card)
     return page

@@ -60,6 +60,7 @@ class Bound:
 
     def __init__(self, name: str, *, owner: float, address: float, total: float) -> None:
         self.name = name
+        self._own, self._all = f"busy_{name}", f"busy_{name}_all"  # codes
         self.owner, self.address, self.total = owner, address, total
         self._lock = threading.Lock()
         self._owners: Counter[str] = Counter()
@@ -110,14 +111,14 @@ class Bound:
             raise Busy(
                 f"Too much of this is on its way for you already ({self.name}: at most {limit:g}). "
                 "Wait until some of it is done.",
-                code=f"busy_{self.name}",
+                code=self._own,
                 limit=f"{limit:g}",
             )
         crowded = not client.known and self._newcomers + amount > self.total * NEWCOMERS
         if crowded or self.held + amount > self.total:
             raise Busy(
                 f"The server is full ({self.name}). Try again in a moment.",
-                code=f"busy_{self.name}_all",
+                code=self._all,
             )
 
     def _leave(self, client: Client, amount: float) -> None:

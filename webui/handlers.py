@@ -25,10 +25,12 @@ from webui.examples import Example
 from webui.i18n import error_text, language_of, text
 from webui.runs import Runs
 from webui.store import Store, Turn
+from webui.uploads import Uploads
 from webui.view import Parts, View, Who, address_chat, boot_values
 
 log = logging.getLogger(__name__)
 Changes = dict[Any, Any]
+MAX_SEARCH = 200  # characters
 SCENE_SIZE = 224  # pixels: larger than the embedded model sees, for people to look at
 
 
@@ -37,11 +39,11 @@ class Handlers:
 
     def __init__(
         self, engine: Engine, store: Store, runs: Runs, parts: Parts, examples: list[Example],
-        owner_of: Callable[[Any], str], owned_upload: Callable[[str, str], bytes],
+        owner_of: Callable[[Any], str], uploads: Uploads,
     ) -> None:  # fmt: skip
         self.engine, self.store, self.runs = engine, store, runs
         self.parts, self.examples = parts, examples
-        self._owner_of, self._owned_upload = owner_of, owned_upload
+        self._owner_of, self._uploads = owner_of, uploads
 
     # --- opening -----------------------------------------------------------------------------------
 
@@ -69,7 +71,7 @@ class Handlers:
 
     async def search(self, words: str, view: View, request: gr.Request) -> Changes:
         """The search field of the chat list."""
-        view.search = words or ""
+        view.search = str(words or "")[:MAX_SEARCH]
         return {self.parts.chats: self._chats(view, self._who(request, view))}
 
     # --- asking ------------------------------------------------------------------------------------
@@ -274,8 +276,10 @@ class Handlers:
 
     async def _take_upload(self, who: Who, path: str) -> str:
         def work() -> str:
-            data = self._owned_upload(who.owner, path)
-            return self.store.add_picture(who.owner, data, Path(path).name)
+            data = self._uploads.read(who.owner, path)
+            picture_id = self.store.add_picture(who.owner, data, Path(path).name)
+            self._uploads.used(path, picture_id)
+            return picture_id
 
         return await asyncio.to_thread(work)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import html
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,19 +18,25 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 
 from instructblip.engine.base import Engine
 from instructblip.errors import InstructBlipError
-from webui.guard import Guard, set_cookie
+from webui.asgi.front import Front
+from webui.asgi.guard import Guard, set_cookie
+from webui.asgi.place import Place
+from webui.asgi.streams import StreamsOverWebSocket
 from webui.i18n import LANGUAGES, text
+from webui.intake import add_file_routes
 from webui.runs import Runs
 from webui.sessions import COOKIE, Signer, load_key, owner_of
 from webui.settings import Settings
 from webui.store import Store
-from webui.streams import StreamsOverWebSocket
-from webui.tabs import ClosedTabs
+from webui.tabs import GradioTables, Tabs
 from webui.theme import EarlyScript, page_look
 from webui.uploads import Uploads, private_folder
 
+log = logging.getLogger(__name__)
+
 BuildPage = Callable[..., gr.Blocks]
 _WRONG_LOGIN_PAUSE = 0.5  # seconds; slows guessing
+_SWEEP = 30.0  # seconds between two looks at the uploads
 
 
 def create_app(
@@ -37,14 +44,16 @@ def create_app(
 ) -> FastAPI:
     """The whole server as one ASGI app; ``app.state.origins`` takes further addresses."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    private_folder()
-    signer, uploads = Signer(load_key(Path(settings.data))), Uploads()
+    uploads = Uploads(Path(private_folder()))
+    signer = Signer(load_key(Path(settings.data)))
+    store.on_released = uploads.released
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(ClosedTabs(page.state_holder).watch())
+        watching = [asyncio.create_task(tabs.watch()), asyncio.create_task(_sweep(uploads))]
         yield
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         await runs.close()
         await asyncio.to_thread(engine.close, 1.0)
 
@@ -52,7 +61,8 @@ def create_app(
     app.state.origins = {origin.lower() for origin in settings.origins}
     _routes(app, engine, store)
     _login_routes(app, settings, signer)
-    page = build_page(engine, store, runs, owner_of=owner_of, owned_upload=uploads.read)
+    add_file_routes(app, uploads, settings.max_upload * 2**20)
+    page = build_page(engine, store, runs, owner_of=owner_of, uploads=uploads)
     app = gr.mount_gradio_app(
         app,
         page,
@@ -63,13 +73,26 @@ def create_app(
         root_path=settings.root_path or None,
         **page_look(),
     )
+    tabs = Tabs(GradioTables(page.state_holder, page._queue))
+    place = Place(settings, app.state.origins)
+    # The last one added is outermost: see webui/asgi.
     app.add_middleware(EarlyScript)
     app.add_middleware(
-        Guard, settings=settings, signer=signer, uploads=uploads, origins=app.state.origins
-    )
-    # Outermost: what comes over a WebSocket passes the guard as the request that it stands for.
-    app.add_middleware(StreamsOverWebSocket)
+        Guard, settings=settings, signer=signer, uploads=uploads, tabs=tabs,
+        known=store.has_answers, place=place,
+    )  # fmt: skip
+    app.add_middleware(StreamsOverWebSocket, place=place)
+    app.add_middleware(Front, settings=settings, origins=app.state.origins)
     return app
+
+
+async def _sweep(uploads: Uploads) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP)
+        try:
+            await asyncio.to_thread(uploads.sweep)
+        except Exception:
+            log.exception("uploads could not be swept")
 
 
 def _routes(app: FastAPI, engine: Engine, store: Store) -> None:

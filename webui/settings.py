@@ -57,7 +57,13 @@ class Settings:
     origins: tuple[str, ...] = _about(
         (), "further addresses under which the page is reached, as https://chat.example.org"
     )
-    root_path: str = _about("", "path prefix that a reverse proxy strips, as /ui")
+    proxies: tuple[str, ...] = _about(
+        (), "addresses or networks of your reverse proxies, as 127.0.0.1,10.0.0.0/8: their "
+        "X-Forwarded headers are believed, nobody else's"
+    )  # fmt: skip
+    root_path: str = _about(
+        "", "path prefix behind a reverse proxy, as /ui; it may strip or keep it"
+    )
     share: bool = _about(False, "also make a public link through a tunnel, always with a login")
     share_server: str = _about("", "own frp share server, host:port, instead of Gradio's")
     tunnel_command: str = _about(
@@ -82,6 +88,11 @@ class Settings:
             scheme, _, rest = origin.partition("://")
             if scheme not in ("http", "https") or not rest or set(rest) & set("/*?# "):
                 raise _bad("origins", origin, "an address as https://chat.example.org")
+        for proxy in self.proxies:
+            try:
+                ipaddress.ip_network(proxy, strict=False)
+            except ValueError:
+                raise _bad("proxies", proxy, "an address as 10.0.0.5, or a network") from None
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
             raise _bad("root_path", self.root_path, "a path as /ui, without a slash at its end")
         host, _, port = self.share_server.rpartition(":")

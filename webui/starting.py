@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from webui.asgi.front import canonical
+
 _WORDS = {
     "en": "The model is being loaded. The page opens by itself.",
     "zh": "正在加载模型，页面会自动打开。",
@@ -22,6 +24,7 @@ class Starting:
         make: makes the real app of what ``load`` returned; runs on the event loop.
         ready: called with both when the real app answers.
         stop: called when it never will; ``error`` says why.
+        root: the path prefix behind a proxy.
     """
 
     def __init__(
@@ -30,8 +33,10 @@ class Starting:
         make: Callable[[Any], Any],
         ready: Callable[[Any, Any], None],
         stop: Callable[[], None],
+        root: str = "",
     ) -> None:
         self._load, self._make, self._ready, self._stop = load, make, ready, stop
+        self._root = root
         self._app: Any = None
         self._over = asyncio.Event()  # loaded, failed, or told to stop
         self.loading = True
@@ -43,12 +48,12 @@ class Starting:
             await self._live(scope, receive, send)
             return
         if self._app is None and scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            path = canonical(scope["path"], self._root)
             accepted, language = _headers(scope)
             if path == "/healthz":
                 await _answer(send, 503, "application/json", json.dumps({"ok": False}))
                 return
-            if path in ("", "/") and "text/html" in accepted:
+            if path == "/" and "text/html" in accepted:
                 await _answer(send, 200, "text/html; charset=utf-8", _page(language))
                 return
         await self._over.wait()

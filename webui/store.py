@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class Store:
                 code="store_unwritable",
                 path=str(self.folder),
             ) from error
+        # Called with owner and picture id when an owner's picture is gone.
+        self.on_released: Callable[[str, str], None] = lambda owner, picture_id: None
         self._lock = threading.RLock()
         self._db = open_database(self.folder / "chats.sqlite3")
 
@@ -310,6 +312,16 @@ class Store:
             leaf = self._newest_below(turn_id) if turn_id is not None and descend else turn_id
             self._db.execute("UPDATE chats SET leaf_id = ? WHERE id = ?", (leaf, chat_id))
 
+    def has_answers(self, owner: str) -> bool:
+        """Whether this owner has been answered here: at least one finished turn with an answer."""
+        return bool(
+            self._one(
+                "SELECT 1 FROM chats JOIN turns ON turns.chat_id = chats.id WHERE chats.owner = ?"
+                " AND turns.finish IS NOT NULL AND turns.answer != '' LIMIT 1",
+                (owner,),
+            )
+        )
+
     # --- start of the server -------------------------------------------------------------------
 
     def recover(self) -> int:
@@ -347,6 +359,7 @@ class Store:
         self._db.execute(
             "DELETE FROM picture_owners WHERE picture_id = ? AND owner = ?", (picture_id, owner)
         )
+        self.on_released(owner, picture_id)
         if not self._one("SELECT 1 FROM picture_owners WHERE picture_id = ?", (picture_id,)):
             self._db.execute("DELETE FROM pictures WHERE id = ?", (picture_id,))
             self._pictures.remove(picture_id)

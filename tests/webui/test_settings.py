@@ -52,7 +52,7 @@ def test_every_setting_has_a_flag_a_variable_and_a_line_in_the_file(tmp_path: Pa
         "data": "d", "auth": "ann:a,bob:b:b", "shared_logins": "ann", "origins": "https://a.example/",
         "root_path": "/ui", "share": "true", "share_server": "frp.example:7000",
         "tunnel_command": "run {port}", "grace": "2.5", "max_waiting": "3", "per_owner": "4",
-        "max_upload": "5", "lang": "zh", "kv_memory": "1.5", "picture_memory": "0.5",
+        "proxies": "10.0.0.0/8,::1", "max_upload": "5", "lang": "zh", "kv_memory": "1.5", "picture_memory": "0.5",
     }  # fmt: skip
     assert sorted(values) == sorted(NAMES)
     by_variable = read_settings([], {PREFIX + name.upper(): text for name, text in values.items()})
@@ -65,6 +65,7 @@ def test_every_setting_has_a_flag_a_variable_and_a_line_in_the_file(tmp_path: Pa
     lines = "".join(f'{name} = "{text}"\n' for name, text in values.items())
     assert read_settings(config(tmp_path, lines), {}) == by_variable
     assert by_variable.logins == {"ann": "a", "bob": "b:b"}
+    assert by_variable.proxies == ("10.0.0.0/8", "::1")
     assert by_variable.origins == ("https://a.example",)
     assert (by_variable.share, by_variable.grace, by_variable.port) == (True, 2.5, 8080)
 

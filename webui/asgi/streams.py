@@ -10,32 +10,36 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
-PATH = "/streams"
+from webui.asgi.front import canonical
+from webui.asgi.place import Place
+from webui.asgi.routes import GRADIO
+from webui.asgi.routes import STREAMS as PATH
+
 # What may be asked for this way; the request then passes every check of the server as usual.
-STREAMS = ("/gradio_api/heartbeat/", "/gradio_api/queue/data")
+STREAMS = (f"{GRADIO}/heartbeat/", f"{GRADIO}/queue/data")
 _HOP = (b"connection", b"upgrade")
 
 
 class StreamsOverWebSocket:
-    """ASGI middleware, outermost: a WebSocket in, a GET request to the app within, its body out."""
+    """ASGI middleware, outside the guard: a WebSocket in, a GET request to the app within, its body out."""
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
+    def __init__(self, app: Any, place: Place) -> None:
+        self.app, self._place = app, place
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Bridge our own path; everything else passes untouched."""
-        if scope["type"] != "websocket" or not scope["path"].endswith(PATH):
+        if scope["type"] != "websocket":
             await self.app(scope, receive, send)
             return
         await receive()  # websocket.connect
-        asked = urlsplit(parse_qs(scope["query_string"].decode()).get("to", [""])[0])
-        if not any(asked.path.startswith(stream) for stream in STREAMS) or _is_foreign(scope):
+        asked = _asked(scope)
+        if asked is None or self._place.refuse(scope) is not None:
             await send({"type": "websocket.close", "code": 1008})
             return
         await send({"type": "websocket.accept"})
-        await self._bridge(_as_get(scope, asked.path, asked.query), receive, send)
+        await self._bridge(_as_get(scope, *asked), receive, send)
 
     async def _bridge(self, scope: Any, receive: Any, send: Any) -> None:
         gone = asyncio.Event()
@@ -76,12 +80,18 @@ class StreamsOverWebSocket:
                 await send({"type": "websocket.close", "code": 1000})
 
 
-def _is_foreign(scope: Any) -> bool:
-    """Whether another site's page opened the socket: browsers do not ask before they let it."""
-    headers = {key.lower(): value.decode("latin-1") for key, value in scope["headers"]}
-    origin = headers.get(b"origin", "")
-    hosts = {headers.get(b"host", ""), headers.get(b"x-forwarded-host", "")} - {""}
-    return bool(origin) and urlsplit(origin).netloc not in hosts
+def _asked(scope: Any) -> tuple[str, str] | None:
+    """The path and query of the stream that a socket is for."""
+    if scope["path"] != PATH:
+        return None
+    try:
+        asked = urlsplit(parse_qs(scope["query_string"].decode()).get("to", [""])[0])
+    except ValueError:
+        return None
+    path = canonical(asked.path)
+    if asked.scheme or asked.netloc or path is None:
+        return None
+    return (path, asked.query) if path.startswith(STREAMS) else None
 
 
 def _as_get(scope: Any, path: str, query: str) -> dict[str, Any]:
@@ -91,8 +101,6 @@ def _as_get(scope: Any, path: str, query: str) -> dict[str, Any]:
         for key, value in scope["headers"]
         if key.lower() not in _HOP and not key.lower().startswith(b"sec-websocket")
     ]
-    root = scope.get("root_path", "")
-    full = root + path if root and not path.startswith(root) else path
     return {
         **{k: v for k, v in scope.items() if k not in ("subprotocols", "extensions", "state")},
         "type": "http",
@@ -101,8 +109,8 @@ def _as_get(scope: Any, path: str, query: str) -> dict[str, Any]:
         "http_version": "1.1",
         "method": "GET",
         "scheme": "https" if scope.get("scheme") == "wss" else "http",
-        "path": full,
-        "raw_path": full.encode(),
+        "path": path,
+        "raw_path": quote(path).encode(),
         "query_string": query.encode(),
         "headers": headers,
         **({"state": scope["state"]} if "state" in scope else {}),

@@ -1,0 +1,281 @@
+"""The guard in front of every request: which route, from which page, for whom, and how much.
+
+ASGI middleware around the whole app, Gradio included: Gradio alone shows any upload to whoever
+has its path, reflects foreign origins, gives a tab's stream to whoever names it, and serves routes
+that no page of ours needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from instructblip.errors import Busy, InstructBlipError, UnknownTurn
+from webui.asgi.bodies import read_event
+from webui.asgi.front import ADDRESS
+from webui.asgi.place import SAFE, Place
+from webui.asgi.routes import SESSION, Route, Session, Who, find
+from webui.asgi.scope import header, language, refusal, without
+from webui.bounds import Client
+from webui.i18n import error_text
+from webui.sessions import COOKIE, COOKIE_AGE, LOGIN_AGE, Signer, Visitor
+from webui.settings import Settings
+from webui.tabs import Tabs
+from webui.uploads import Uploads
+
+BODY_PAUSE = 30.0  # seconds for an event's body to come
+
+
+class Refused(Exception):
+    """A request ends here, with this answer."""
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__(answer.status_code)
+        self.answer = answer
+
+
+class Guard:
+    """Checks, in this order: host, origin, route, size, visitor, tab, body; then hands on.
+
+    Args:
+        known: whether an owner has answers here; such owners keep a part of every total.
+        place: which addresses of ours, and pages of which addresses, may ask.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        settings: Settings,
+        signer: Signer,
+        uploads: Uploads,
+        tabs: Tabs,
+        known: Callable[[str], bool],
+        place: Place,
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self._signer = signer
+        self._uploads, self._tabs = uploads, tabs
+        self._known = known
+        self._place = place
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer what is refused; else mark the visitor and pass on."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        try:
+            await self._pass(scope, receive, send)
+        except Refused as refused:
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            await refused.answer(scope, receive, send)
+
+    async def _pass(self, scope: Any, receive: Any, send: Any) -> None:
+        if (refused := self._place.refuse(scope)) is not None:
+            raise Refused(refused)
+        route = find(scope)
+        if route is None:
+            raise Refused(refusal(scope, 404, "refused_page"))
+        self._check_size(scope, route)
+        visitor = self._visitor(scope)
+        fresh = visitor is None and route.who is Who.NEWCOMER
+        if visitor is None:
+            visitor = self._stranger(scope, route)
+        client = Client(visitor.owner, scope.get(ADDRESS), self._known(visitor.owner))
+        inner = {
+            **scope,
+            "instructblip.visitor": visitor,
+            "instructblip.client": client,
+            "query_string": _query(scope, route),
+        }
+        answer = _Answer(self, inner, send, visitor if fresh else None).send
+        session, receive = await self._event(inner, receive, route, client)
+        if route.session in (Session.PATH, Session.QUERY):
+            with self._tabs.streaming(session):
+                await self.app(inner, receive, answer)
+        else:
+            await self.app(inner, receive, answer)
+
+    # --- checks --------------------------------------------------------------------------------
+
+    def _check_size(self, scope: Any, route: Route) -> None:
+        size, limit = header(scope, b"content-length"), self._limit(route)
+        if size and not (size.isdecimal() and size.isascii() and int(size[:18]) <= limit):
+            raise Refused(self._too_large(scope, route))
+
+    def _limit(self, route: Route) -> int:
+        return (self.settings.max_upload + 1) * 2**20 if route.body < 0 else route.body
+
+    def _too_large(self, scope: Any, route: Route) -> Response:
+        if route.body < 0:
+            return refusal(scope, 413, "refused_upload_size", limit=self.settings.max_upload)
+        return refusal(scope, 413, "refused_size")
+
+    def _visitor(self, scope: Any) -> Visitor | None:
+        for part in header(scope, b"cookie").split(";"):
+            name, _, value = part.strip().partition("=")
+            if name == COOKIE:
+                return self._signer.read(value, self.settings.logins)
+        return None
+
+    def _stranger(self, scope: Any, route: Route) -> Visitor:
+        """Who has no cookie: a visitor of this one request, or sent to the login, or away."""
+        if route.who is not Who.ANYONE and self.settings.logins:
+            if "text/html" in header(scope, b"accept"):
+                raise Refused(RedirectResponse(f"{self.settings.root_path}/login", 303))
+            raise Refused(refusal(scope, 401, "refused_login"))
+        if route.who is Who.VISITOR:
+            # What belongs to visitors looks absent to everybody else.
+            status = 404 if scope.get("method") in SAFE else 403
+            raise Refused(refusal(scope, status, "refused_visitor"))
+        return self._signer.new_visitor()
+
+    # --- events --------------------------------------------------------------------------------
+
+    async def _event(
+        self, scope: Any, receive: Any, route: Route, client: Client
+    ) -> tuple[str, Any]:
+        """The tab that a request is about, claimed for its sender; and the body to hand on."""
+        try:
+            if route.session is Session.BODY:
+                body = await self._body(scope, receive, route)
+                checked, session = read_event(body, lambda p: self._uploads.owns(client.owner, p))
+                receive = _whole(scope, receive, json.dumps(checked).encode())
+            elif route.session is Session.NONE:
+                return "", _limited(receive, self._limit(route))
+            else:
+                session, receive = _named_session(scope, route), _limited(receive, 0)
+            self._tabs.claim(client, session)
+            if route.session is Session.BODY:
+                self._tabs.check_events(session)
+        except InstructBlipError as error:
+            raise Refused(_failed(scope, error)) from error
+        return session, receive
+
+    async def _body(self, scope: Any, receive: Any, route: Route) -> bytes:
+        body, limit = b"", self._limit(route)
+        try:
+            async with asyncio.timeout(BODY_PAUSE):
+                while (message := await receive())["type"] == "http.request":
+                    body += message.get("body", b"")
+                    if len(body) > limit:
+                        raise Refused(self._too_large(scope, route))
+                    if not message.get("more_body"):
+                        return body
+        except TimeoutError:
+            raise Refused(refusal(scope, 408, "refused_slow")) from None
+        raise Refused(refusal(scope, 400, "refused_slow"))  # the client is gone
+
+    def cookie(self, visitor: Visitor, scope: Any) -> bytes:
+        """The Set-Cookie header's value."""
+        return set_cookie(self._signer, visitor, self.settings, scope).encode()
+
+
+def set_cookie(signer: Signer, visitor: Visitor, settings: Settings, scope: Any) -> str:
+    """The Set-Cookie header for a visitor; Secure when the page came over https."""
+    password = settings.logins.get(visitor.login or "", "")
+    age = LOGIN_AGE if visitor.login else COOKIE_AGE
+    secure = "; Secure" if scope.get("scheme") == "https" else ""
+    value = signer.cookie(visitor, password)
+    return f"{COOKIE}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"
+
+
+class _Answer:
+    """Adds headers to an answer."""
+
+    def __init__(self, guard: Guard, scope: Any, send: Any, newcomer: Visitor | None) -> None:
+        self._guard, self._scope, self._send = guard, scope, send
+        self._newcomer = newcomer
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": self._headers(message["headers"])}
+        await self._send(message)
+
+    def _headers(self, headers: Any) -> list[tuple[bytes, bytes]]:
+        # Gradio reflects origins; no other site's page has business here.
+        kept = without(headers, (b"access-control-allow*",))
+        names = {k.lower() for k, _ in kept}
+        extra = {
+            b"x-content-type-options": b"nosniff",
+            b"referrer-policy": b"same-origin",
+            b"content-security-policy": b"frame-ancestors 'self'",
+        }
+        kept += [(k, v) for k, v in extra.items() if k not in names]
+        if self._newcomer is not None:
+            kept = without(kept, (b"cache-control",))
+            kept.append((b"set-cookie", self._guard.cookie(self._newcomer, self._scope)))
+        if any(k.lower() == b"set-cookie" for k, _ in kept):
+            # A cache between would hand one visitor's cookie to the next.
+            kept = without(kept, (b"cache-control",))
+            kept.append((b"cache-control", b"no-store"))
+        return kept
+
+
+def _query(scope: Any, route: Route) -> bytes:
+    """The query that is handed on: what the route knows, or all of it."""
+    given: bytes = scope.get("query_string", b"")
+    if route.query is None:
+        return given
+    pairs = parse_qsl(given.decode("latin-1"), keep_blank_values=True)
+    return urlencode([(k, v) for k, v in pairs if k in route.query]).encode()
+
+
+def _named_session(scope: Any, route: Route) -> str:
+    if route.session is Session.PATH:
+        found = [route.rest(scope["path"])]
+    else:
+        pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        found = [value for key, value in pairs if key == "session_hash"]
+    if len(found) != 1 or not SESSION.match(found[0]):
+        raise UnknownTurn("There is no such tab. Reload the page.", code="tab_foreign")
+    return found[0]
+
+
+def _whole(scope: Any, receive: Any, body: bytes) -> Any:
+    """A ``receive`` that gives this body first; the scope's headers are made to fit it."""
+    scope["headers"] = [
+        *without(scope["headers"], (b"content-length", b"transfer-encoding", b"content-type")),
+        (b"content-length", str(len(body)).encode()),
+        (b"content-type", b"application/json"),
+    ]
+    given = False
+
+    async def take() -> Any:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return take
+
+
+def _limited(receive: Any, limit: int) -> Any:
+    """Also stop a body that states no length."""
+    seen = 0
+
+    async def take() -> Any:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                return {"type": "http.disconnect"}
+        return message
+
+    return take
+
+
+def _failed(scope: Any, error: InstructBlipError) -> Response:
+    status = 429 if isinstance(error, Busy) else 404 if error.code == "tab_foreign" else 400
+    headers = {"Cache-Control": "no-store"} | ({"Retry-After": "5"} if status == 429 else {})
+    return JSONResponse({"error": error_text(language(scope), error)}, status, headers)
