@@ -166,7 +166,11 @@ def test_every_reason_to_end_is_told() -> None:
 
 
 def test_every_error_that_a_page_can_meet_is_translated() -> None:
-    codes = raised_codes() | bounded_codes() | {"unknown_chat", "unknown_turn", "unknown_picture", "internal"}
+    codes = (
+        raised_codes()
+        | bounded_codes()
+        | {"unknown_chat", "unknown_turn", "unknown_picture", "internal"}
+    )
     assert len(codes) > 30
     missing = {code for code in codes - STARTUP if f"error_{code}" not in KEYS}
     assert not missing

@@ -129,7 +129,12 @@ def test_a_huge_body_is_refused(visitor: Visitor) -> None:
 
 def test_a_login_covers_everything(make_app, store: Store) -> None:
     client = TestClient(make_app(auth=("ann:secret",)), base_url="http://127.0.0.1:7860")
-    for path in ("/config", "/pictures/abc", "/gradio_api/queue/data", "/gradio_api/heartbeat/abcd"):
+    for path in (
+        "/config",
+        "/pictures/abc",
+        "/gradio_api/queue/data",
+        "/gradio_api/heartbeat/abcd",
+    ):
         assert client.get(path).status_code == 401, path
     page = client.get("/", headers={"accept": "text/html"})
     assert 'name="password"' in page.text

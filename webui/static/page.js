@@ -57,9 +57,38 @@
   });
   window.fetch = (input, init) => {
     const url = new URL(input instanceof Request ? input.url : input, location.href);
+    const ours = url.origin === location.origin && url.pathname.startsWith(`${base}gradio_api/`);
     const streams = /\/gradio_api\/(heartbeat\/|queue\/data)/.test(url.pathname);
-    return streams && sockets && url.origin === location.origin ? overSocket(url, init) : plainFetch(input, init);
+    if (ours && streams && sockets) return overSocket(url, init);
+    const answer = plainFetch(input, init);
+    if (ours && init?.method === "POST") answer.then(tellRefusal, () => {});
+    return answer;
   };
+  // What the server does not take it says in words, which Gradio would hide behind "Error".
+  const tellRefusal = async (answer) => {
+    let words = "";
+    if (!answer.ok) try {
+      const said = await answer.clone().text();
+      words = said.startsWith("{") ? JSON.parse(said).error : said;
+    } catch { /* nothing to tell */ }
+    const place = document.querySelector("#notice");
+    let line = document.querySelector("#refused");
+    if (!place || (!line && !words)) return;
+    if (!line) {
+      line = Object.assign(document.createElement("div"), { id: "refused" });
+      line.setAttribute("role", "alert");
+      place.before(line);
+    }
+    line.className = words ? "notice error" : "";
+    line.textContent = typeof words === "string" ? words : "";
+  };
+  // Behind a proxy the server may not know the page's address; the browser does.
+  let config;
+  Object.defineProperty(window, "gradio_config", {
+    configurable: true,
+    get: () => config,
+    set: (given) => { config = given && { ...given, root: location.origin + base.slice(0, -1) }; },
+  });
 
   // --- light and dark: the system's, until the switch is used ----------------------------------
   const stored = (box, key) => { try { return box.getItem(key); } catch { return null; } };
