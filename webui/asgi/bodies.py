@@ -28,7 +28,7 @@ def read_event(body: bytes, owns: Callable[[str], bool]) -> tuple[dict[str, Any]
         owns: whether a path is exactly an upload of the sender.
 
     Raises:
-        BadRequest: ``bad_event``: it is no such body.
+        BadRequest: it is no such body (``bad_event``), or a text is too long (``text_too_long``).
         UnknownTurn: ``upload_foreign``: a file object is not the sender's upload.
     """
     try:
@@ -68,7 +68,11 @@ def _checked(value: Any, owns: Callable[[str], bool], depth: int) -> Any:
         raise _bad("it is nested too deeply")
     if isinstance(value, str):
         if len(value) > MAX_TEXT:
-            raise _bad(f"a text has more than {MAX_TEXT} characters")
+            raise BadRequest(
+                f"A text has more than {MAX_TEXT} characters. Make it shorter.",
+                code="text_too_long",
+                limit=MAX_TEXT,
+            )
         return value
     if isinstance(value, list):
         return [_checked(item, owns, depth - 1) for item in value]

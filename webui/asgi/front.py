@@ -24,6 +24,7 @@ ADDRESS = "instructblip.address"  # in the scope: what stands for the sender in 
 # Headers in which a proxy names the sender, host or path; also those that Gradio would believe.
 FORWARDED = (b"forwarded", b"x-forwarded-*", b"x-real-ip", b"x-original-*", b"x-rewrite-url",
              b"x-gradio-*", b"x-client-ip", b"cf-connecting-ip", b"true-client-ip")  # fmt: skip
+_LONGEST, _DEEPEST = 255, 64  # bytes of a part of a path, and parts
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -131,16 +132,17 @@ def canonical(path: str, root: str = "") -> str | None:
     """The path without the prefix ``root``, whether a proxy strips or keeps it.
 
     None for a path that another layer could read otherwise: decoded once more, with its dots
-    resolved, with backslashes or doubled slashes.
+    resolved, with backslashes or doubled slashes; or that no file system would take.
     """
     if root and (path == root or path.startswith(root + "/")):
         path = path[len(root) :] or "/"
     odd = "%" in path or "\\" in path or "//" in path or "\ufffd" in path
     if odd or not path.startswith("/") or not path.isprintable():
         return None
-    if any(part in (".", "..") for part in path.split("/")):
+    parts = path.split("/")
+    if any(part in (".", "..") or len(part.encode("utf-8", "replace")) > _LONGEST for part in parts):
         return None
-    return path
+    return path if len(parts) <= _DEEPEST else None
 
 
 def host_name(host: str) -> str | None:

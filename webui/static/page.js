@@ -261,6 +261,7 @@
     for (const toast of toasts) {
       walker.currentNode = toast;
       for (let node = walker.nextNode(); node && toast.contains(node); node = walker.nextNode()) {
+        if (/^\s*HTTP 4\d\d: /.test(node.data)) node.data = node.data.replace(/^\s*HTTP 4\d\d: /, ""); // the server's own words
         for (const [pattern, key] of TOASTS) {
           const match = node.data.trim().match(pattern);
           if (match) node.data = say(key).replace("{name}", match[1] || "");

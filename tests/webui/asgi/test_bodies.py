@@ -89,7 +89,6 @@ def test_any_other_file_object_ends_the_request(file: Any, wrap: Any) -> None:
         {"event_id": "x"},
         {"data": "x"},
         {"data": [0] * 65},
-        {"data": ["x" * (MAX_TEXT + 1)]},
         {"fn_index": "1"},
         {"fn_index": -1},
         {"fn_index": True},
@@ -119,6 +118,13 @@ def test_what_is_no_body(body: bytes) -> None:
     with pytest.raises(BadRequest) as caught:
         read_event(body, lambda path: True)
     assert caught.value.code == "bad_event"
+
+
+def test_a_text_too_long_is_called_that() -> None:
+    with pytest.raises(BadRequest) as caught:
+        read(data=[{"text": "x" * (MAX_TEXT + 1)}])
+    assert caught.value.code == "text_too_long"
+    assert read(data=["x" * MAX_TEXT])
 
 
 VALUES = st.recursive(
