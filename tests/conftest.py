@@ -5,7 +5,13 @@ How long a test may take, and the suite beside busy loops: see README.md here.
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
 pytest_plugins = ["tests.strict", "pytester"]
+
+# The first example of a property pays for imports, and another load slows all: no time per example.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def _ignore_without_handing_down(number: int) -> None:

@@ -40,7 +40,7 @@ def test_three_turns_with_right_answers(tabs: Callable[..., Talk], server: Serve
     # A killed server that starts again shows the same chat, and it goes on.
     before = talk.answers()
     server.kill()
-    talk.page.wait_for_timeout(300)
+    talk.pause(300)
     server.start(120)
     talk.reload()
     talk.page.wait_for_selector(".turns .turn")

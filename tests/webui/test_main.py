@@ -40,7 +40,7 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
     """``python -m webui`` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "webui", *flags], cwd=ROOT, capture_output=True, text=True,
-        timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
 
@@ -296,7 +296,7 @@ def test_it_answers_while_it_loads_and_can_be_stopped(
 
 def test_who_comes_early_gets_the_page_in_time(program: Callable[..., Program]) -> None:
     server = program("--loading", "0.5").start_only()
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with httpx.Client(base_url=server.url, timeout=120) as client:
         assert client.get("/config").json()["components"]
         assert client.get("/healthz").json()["ok"] is True
         assert "The model is being loaded" not in client.get("/", headers=HTML).text
