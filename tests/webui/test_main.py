@@ -167,6 +167,11 @@ class Program(Server):
         super().__init__(command, folder / "data")
         self.folder = folder
 
+    def in_the_background(self) -> Program:
+        """Begin with Ctrl-C ignored, as ``nohup … &`` in a script does."""
+        self._command[:0] = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+        return self
+
     def start_only(self) -> Program:
         """Start and wait until it accepts a connection."""
         with suppress(RuntimeError):
@@ -245,6 +250,19 @@ def test_a_stop_keeps_what_was_answered_so_far(
     assert (waiting, nothing, cancelled) == ("this one waits", "", "cancelled")
     assert f"Open http://127.0.0.1:{server.port}/ in a browser" in log
     assert list((server.folder / "temporary").iterdir()) == []  # nobody's uploads are left behind
+
+
+def test_ctrl_c_for_others_does_not_end_a_server_in_the_background(
+    program: Callable[..., Program],
+) -> None:
+    server = program().in_the_background()
+    server.start()
+    assert server.process is not None
+    server.process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        server.process.wait(2)
+    assert httpx.get(server.url + "healthz", timeout=PATIENCE).json()["ok"] is True
+    server.end(signal.SIGTERM)
 
 
 def test_the_tunnel_ends_with_the_server(program: Callable[..., Program], tmp_path: Path) -> None:
