@@ -6,6 +6,7 @@ So many processes that never rest run beside it; the 40 slowest tests are listed
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,13 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LOOP = (sys.executable, "-c", "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass")
+LOOP = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): pass"
 
 
 @contextmanager
 def busy(loops: int) -> Iterator[None]:
     """Keep so many cores busy; a loop also ends when whoever began it is gone."""
-    running = [subprocess.Popen(LOOP) for _ in range(loops)]
+    command = [sys.executable, "-c", LOOP, str(os.getpid())]
+    running = [subprocess.Popen(command) for _ in range(loops)]
     try:
         yield
     finally:

@@ -22,8 +22,6 @@ class Budget:
 
     def spend(self) -> float | None:
         """Begin a step: the share of the budget spent before it, 0 to 1; None: nothing is left."""
-        done = (
-            self.seconds / (self.minutes * 60) if self.steps is None else self.taken / self.steps
-        )
+        done = self.seconds / (self.minutes * 60) if self.steps is None else self.taken / self.steps
         self.taken += 1
         return done if done < 1 else None

@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 TEXTAREA = "#box textarea"
-PATIENCE = 90.0  # seconds for what will come, however busy the machine: ends a hang, decides nothing
+PATIENCE = 90.0  # seconds for what will come: it ends a hang and decides nothing else
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -53,7 +53,9 @@ def test_the_shipped_weights_alone_are_enough_to_go_on_from(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
-        (("--minutes", "90"), "60"), (("--minutes", "0"), "60"), (("--steps", "0"), "--steps 0"),
+        (("--minutes", "90"), "60"),
+        (("--minutes", "0"), "60"),
+        (("--steps", "0"), "--steps 0"),
         (("--photos", "nowhere"), "nowhere"),
     ],
 )
