@@ -172,7 +172,7 @@ def follow_source(tree: Tree, command: str) -> None:
     cann.write_text(f"export ASCEND_HOME_PATH={cann.parent}\n")
     done = subprocess.run(
         [str(tree.bin / "bash"), "-c", f"{script}; echo $ASCEND_HOME_PATH $TASK_QUEUE_ENABLE"],
-        env=tree.environment(), capture_output=True, text=True, timeout=60,
+        env=tree.environment(), capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.stdout.split() == [str(cann.parent), "2"]
     shutil.rmtree(cann.parent)

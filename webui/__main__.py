@@ -9,7 +9,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -259,6 +260,15 @@ def _server(config: Any, ending: Ending) -> Any:
             ending.end()
             self.force_exit = self.should_exit and sig == signal.SIGINT
             self.should_exit = True
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Not Ctrl-C where this process began with it ignored, as ``nohup … &`` has it."""
+            ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            with super().capture_signals():
+                if ignored:
+                    signal.signal(signal.SIGINT, signal.SIG_IGN)
+                yield
 
     return Server(config)
 

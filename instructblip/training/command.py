@@ -17,6 +17,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--minutes", type=float, default=50, help="of this chunk, 60 at most")
     parser.add_argument(
+        "--steps", type=int,
+        help="as many steps, however long they take, in place of the minutes (those of the ViT "
+        "too); what comes out does not hang on the machine's speed then",
+    )  # fmt: skip
+    parser.add_argument(
         "--start", default="embedded",
         help="'embedded' goes on from the shipped weights, 'scratch' begins anew, or a folder; "
         "only read when --work holds no checkpoint yet",
@@ -43,9 +48,12 @@ def run(args: argparse.Namespace) -> int:
             f"--minutes takes more than 0 and at most {LONGEST:g}: call the command again for "
             "more, it goes on where it stopped."
         )
+    if args.steps is not None and args.steps < 1:
+        raise InstructBlipError(f"--steps {args.steps} is not allowed: 1 is the least.")
     if args.photos is not None and not args.photos.is_dir():
         raise InstructBlipError(f"--photos {args.photos} is no folder.")
     from instructblip.checkpoints import EMBEDDED
+    from instructblip.training.budget import Budget
     from instructblip.training.log import plot
     from instructblip.training.loop import Plan, Workshop, train_joint
     from instructblip.training.vision import train_vision
@@ -54,11 +62,11 @@ def run(args: argparse.Namespace) -> int:
     shop = Workshop(args.work, starts.get(args.start, Path(args.start)))
     if args.vision_minutes:
         train_vision(
-            shop.vision, args.vision_minutes, seed=args.seed, photos=args.photos, log=shop.log,
-            device=args.device,
+            shop.vision, Budget(args.vision_minutes, args.steps), seed=args.seed,
+            photos=args.photos, log=shop.log, device=args.device,
         )  # fmt: skip
     plan = Plan(
-        args.minutes, args.lookup_minutes, peak=args.peak, seed=args.seed, photos=args.photos,
+        args.minutes, args.steps, args.lookup_minutes, peak=args.peak, seed=args.seed, photos=args.photos,
         device=args.device, pictures=args.pictures, workers=args.workers,
     )  # fmt: skip
     train_joint(shop, plan)

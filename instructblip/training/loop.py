@@ -19,6 +19,7 @@ from transformers import BertTokenizer, InstructBlipForConditionalGeneration
 
 from instructblip.checkpoints.tokenizer import Tokenizer
 from instructblip.training.batches import Collator
+from instructblip.training.budget import Budget
 from instructblip.training.joint import JointModel
 from instructblip.training.language import build, extend_words, properties, write_tokenizers
 from instructblip.training.log import Log
@@ -28,7 +29,8 @@ from instructblip.training.vision import class_names, optimisers, save, schedule
 PARTS = ("vision_model", "probes.")
 SHARES = {"vision_model": 0.25}  # of the learning rate
 SETTLING = {"vision_model": 0.0, "": 0.0}
-SETTLE = 90.0  # seconds in which only the probes learn, when they are new and the model is not
+SETTLE = 90.0  # seconds in which only the probes learn, when they are new and the model is not,
+SETTLE_SHARE = 0.1  # and the most of a chunk
 SAVE_EVERY = 90.0  # seconds
 _FILES = (
     "tokenizer.model",
@@ -40,9 +42,13 @@ _FILES = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One chunk. ``look_ups``: share of look-up scenes in its first minutes, and after them."""
+    """One chunk. ``look_ups``: share of look-up scenes in its first minutes, and after them.
+
+    ``steps``: as many in place of the minutes; what is said in minutes keeps its share of them.
+    """
 
     minutes: float
+    steps: int | None = None
     lookup_minutes: float = 0.0
     look_ups: tuple[float, float] = (0.7, 0.3)
     peak: float = 1.2e-3
@@ -139,7 +145,7 @@ def train_joint(shop: Workshop, plan: Plan) -> Log:
     )
     log = Log(shop.log, "joint")
     try:
-        _loop(joint, material, plan, shop.joint, log, 0.0 if settled else SETTLE)
+        _loop(joint, material, plan, shop.joint, log, settled)
     except KeyboardInterrupt:
         print("Stopped; what was learnt so far is saved.", flush=True)
     save(joint, shop.joint)
@@ -148,19 +154,18 @@ def train_joint(shop: Workshop, plan: Plan) -> Log:
 
 
 def _loop(
-    joint: JointModel, material: Material, plan: Plan, out: Path, log: Log, settle: float
+    joint: JointModel, material: Material, plan: Plan, out: Path, log: Log, settled: bool
 ) -> None:
     chosen = optimisers(joint, plan.peak, PARTS)
-    settle = min(settle, plan.minutes * 6)
-    began = saved = time.monotonic()
+    settle = 0.0 if settled else min(SETTLE / 60 / plan.minutes, SETTLE_SHARE)
+    budget, saved = Budget(plan.minutes, plan.steps), time.monotonic()
     loader = DataLoader(material, batch_size=None, num_workers=plan.workers)
     for sample in loader:
-        spent = time.monotonic() - began
-        if spent >= plan.minutes * 60:
+        if (done := budget.spend()) is None:
             return
-        material.look_ups.fill_(plan.look_ups[spent >= plan.lookup_minutes * 60])
-        rate = schedule(spent / (plan.minutes * 60), plan.peak, plan.warm, plan.hold)
-        set_rate(chosen, rate, SETTLING if spent < settle else SHARES)
+        material.look_ups.fill_(plan.look_ups[done * plan.minutes >= plan.lookup_minutes])
+        rate = schedule(done, plan.peak, plan.warm, plan.hold)
+        set_rate(chosen, rate, SETTLING if done < settle else SHARES)
         held = sample.to(joint.device)
         with torch.autocast(joint.device.type, torch.bfloat16):
             loss, parts = joint.loss(held.images, held.truth, held.batch)
@@ -169,7 +174,7 @@ def _loop(
         for optimiser in chosen:
             optimiser.step()
             optimiser.zero_grad()
-        log.step(time.monotonic() - began, sample.talks, parts)
+        log.step(budget.seconds, sample.talks, parts)
         if time.monotonic() - saved > SAVE_EVERY:
             save(joint, out)
             saved = time.monotonic()

@@ -32,6 +32,7 @@ from instructblip.scenes import (
     compose,
 )
 from instructblip.training.augment import touch_icon, touch_picture
+from instructblip.training.budget import Budget
 from instructblip.training.foreign import foreign
 from instructblip.training.log import Log
 
@@ -242,7 +243,7 @@ def schedule(done: float, peak: float, warm: float = 0.01, hold: float = 0.45) -
 
 def train_vision(
     out: Path,
-    minutes: float,
+    budget: Budget,
     *,
     seed: int = 1,
     batch: int = 64,
@@ -251,7 +252,7 @@ def train_vision(
     log: Path | None = None,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """Train for a time, on fresh scenes at every step; goes on from ``out`` if it exists.
+    """Train on fresh scenes at every step; goes on from ``out`` if it exists.
 
     Returns the running means of loss and accuracies at the end; Ctrl-C ends the chunk early.
     """
@@ -264,11 +265,10 @@ def train_vision(
         seed += int(out.stat().st_mtime)
     chosen = optimisers(model, peak)
     reports = Log(log or out.with_suffix(".jsonl"), "vision", every=50)
-    rng, began = random.Random(seed), time.monotonic()
-    saved = began
+    rng, saved = random.Random(seed), time.monotonic()
     try:
-        while (spent := time.monotonic() - began) < minutes * 60:
-            set_rate(chosen, schedule(spent / (minutes * 60), peak))
+        while (done := budget.spend()) is not None:
+            set_rate(chosen, schedule(done, peak))
             scenes = [fresh_scene(rng, photos) for _ in range(batch)]
             images, truth = pixels(scenes).to(device), targets(scenes, names)
             with torch.autocast(images.device.type, torch.bfloat16):
@@ -278,7 +278,7 @@ def train_vision(
             for optimiser in chosen:
                 optimiser.step()
                 optimiser.zero_grad()
-            reports.step(spent, batch, {"loss": float(loss.detach()), **scores})
+            reports.step(budget.seconds, batch, {"loss": float(loss.detach()), **scores})
             if time.monotonic() - saved > 90:
                 save(model, out)
                 saved = time.monotonic()

@@ -24,6 +24,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 TEXTAREA = "#box textarea"
+PATIENCE = 90.0  # seconds for what will come: it ends a hang and decides nothing else
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -88,7 +89,7 @@ class Server:
         self._log = data.parent / f"server-{self.port}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, timeout: float = 60.0) -> Server:
+    def start(self, timeout: float = PATIENCE) -> Server:
         """Start and wait until it answers."""
         environment = {**self._environment, "GRADIO_ANALYTICS_ENABLED": "False"}
         with self._log.open("ab") as out:
@@ -100,7 +101,7 @@ class Server:
             if self.process.poll() is not None:
                 break
             try:
-                with urllib.request.urlopen(self.url + "healthz", timeout=2):
+                with urllib.request.urlopen(self.url + "healthz", timeout=PATIENCE):
                     return self
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
@@ -110,7 +111,7 @@ class Server:
         """End the process and wait for it."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(how)
-            self.process.wait(10)
+            self.process.wait(PATIENCE)
 
     def log(self) -> str:
         """What the server wrote."""
@@ -132,6 +133,7 @@ class Talk:
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.url = url
         self.page: Page = context.new_page()
+        self.page.set_default_timeout(PATIENCE * 1000)
         self.problems: list[str] = []
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
@@ -144,7 +146,7 @@ class Talk:
 
     def ready(self) -> Talk:
         """Wait until the conversation or the welcome is there."""
-        self.page.wait_for_selector("#log[role=log] .turns", state="attached", timeout=20_000)
+        self.page.wait_for_selector("#log[role=log] .turns", state="attached")
         return self
 
     def reload(self) -> Talk:
@@ -166,7 +168,6 @@ class Talk:
             "before => { const i = document.querySelector('#strip img');"
             " return i && i.getAttribute('src') !== before }",
             arg=before,
-            timeout=10_000,
         )
 
     def current_picture(self) -> str:
@@ -191,20 +192,31 @@ class Talk:
             "count => document.querySelectorAll('.turns .turn').length > count"
             " && !document.querySelector('.turn.live')",
             arg=count,
-            timeout=30_000,
         )
         return self.answers()[-1]
 
-    def wait_idle(self, timeout: float = 30_000) -> None:
-        """Wait until no answer is being written."""
-        self.page.wait_for_selector(".turn.live", state="detached", timeout=timeout)
+    def pause(self, milliseconds: float = 250) -> None:
+        """Let the page do what an event set off: a time, and on a busy machine until it is idle."""
+        self.page.wait_for_timeout(milliseconds)
+        self.page.evaluate(
+            "() => new Promise(done => requestIdleCallback(() => requestIdleCallback(done)))"
+        )
 
-    def wait_words(self, pattern: str, timeout: float = 15_000) -> None:
+    def stop(self) -> None:
+        """Stop the running answer, and wait until it says so."""
+        self.page.click("#box .stop-button")
+        self.wait_idle()
+        assert self.page.locator(".turns .note").last.inner_text().startswith("Stopped")
+
+    def wait_idle(self) -> None:
+        """Wait until no answer is being written."""
+        self.page.wait_for_selector(".turn.live", state="detached")
+
+    def wait_words(self, pattern: str) -> None:
         """Wait until the running answer matches a regular expression."""
         self.page.wait_for_function(
             "p => new RegExp(p).test(document.querySelector('.turn.live .answer .words')?.innerText || '')",
             arg=pattern,
-            timeout=timeout,
         )
 
     def running_text(self) -> str:
@@ -216,13 +228,20 @@ class Talk:
         """All finished answers shown."""
         return self.page.locator(".turns .answer > .words").all_inner_texts()
 
+    def widths(self) -> list[int]:
+        """Natural widths of the turns' pictures, when they have come."""
+        thumbs = "[...document.querySelectorAll('.turns .thumb img')]"
+        self.page.wait_for_function(f"{thumbs}.every(i => i.complete)")
+        found: list[int] = self.page.evaluate(f"{thumbs}.map(i => i.naturalWidth)")
+        return found
+
     def questions(self) -> list[str]:
         """All questions of finished turns shown."""
         return self.page.locator(".turns .question .words").all_inner_texts()
 
     def notice(self) -> str:
         """The line above the box, waited for."""
-        self.page.wait_for_selector(".notice", timeout=10_000)
+        self.page.wait_for_selector(".notice")
         return self.page.inner_text(".notice")
 
     def text(self) -> str:
@@ -242,14 +261,14 @@ class Talk:
         if not self.page.query_selector(".sidebar.open"):
             self.page.click(".sidebar .toggle-button")
             self.page.wait_for_selector(".sidebar.open")
-            self.page.wait_for_timeout(350)
+            self.pause(350)
 
     def settings(self) -> None:
         """Open the answer settings. Gradio draws them now and sets their values a moment later."""
         self.menu()
         self.page.click("#settings button")
         self.page.wait_for_selector("#set-top_p input")
-        self.page.wait_for_timeout(250)
+        self.pause()
 
     def preset(self) -> str:
         """The chosen preset of the open answer settings; empty when the values are somebody's own."""
@@ -259,7 +278,7 @@ class Talk:
     def choose_preset(self, name: str) -> None:
         """Click on a preset in the open answer settings, and let the fields follow."""
         self.page.click(f"#preset label:has-text('{name}')")
-        self.page.wait_for_timeout(300)
+        self.pause(300)
 
     def _console(self, message: Any) -> None:
         if message.type == "error":

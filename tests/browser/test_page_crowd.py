@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import websockets
 import websockets.sync.client
-from driver import Server, Talk, picture, slow_server
+from driver import PATIENCE, Server, Talk, picture, slow_server
 
 
 @pytest.fixture(scope="module")
@@ -28,22 +28,22 @@ def test_ten_tabs_wait_in_line_and_get_their_own_answers(tabs: Callable[..., Tal
     for talk in crowd:
         talk.ready()
         talk.give(picture())
-    counts = [120, *range(5, 14)]  # the first one holds the line up until all have asked
+    counts = [9000, *range(5, 14)]  # the first one holds the line up until all have asked
     for talk, count in zip(crowd, counts, strict=True):
         talk.send(f"count {count}")
     places = set()
     for talk in crowd[3:]:
         talk.page.wait_for_function(
-            "/in line/.test(document.querySelector('.turn.live .state')?.innerText || '')",
-            timeout=8_000,
+            "/in line/.test(document.querySelector('.turn.live .state')?.innerText || '')"
         )
         said = talk.page.inner_text(".turn.live .state")
         match = re.match(r"(\d+)(st|nd|rd|th) in line", said)
         assert match, said
         places.add(int(match[1]))
     assert len(places) >= 4, places
-    for talk, count in zip(crowd, counts, strict=True):
-        talk.wait_idle(60_000)
+    crowd[0].stop()
+    for talk, count in zip(crowd[1:], counts[1:], strict=True):
+        talk.wait_idle()
         assert talk.answers() == [" ".join(map(str, range(1, count + 1)))]
 
 
@@ -51,17 +51,16 @@ def test_who_waits_sees_about_how_long_until_that_has_passed(tabs: Callable[...,
     first, second = tabs().open("?chat=new"), tabs().open("?chat=new")
     for talk in (first, second):
         talk.give(picture())
-    first.ask("count 100")  # now it is known that answers take about 3 s
-    first.send("count 250")  # but this one takes longer
+    first.ask("count 200")  # now it is known that answers take about 6 s
+    first.send("count 9000")  # but this one takes longer
     first.wait_words(r"\b3\b")
     second.send("hello")
-    for words in ("^1st in line, about [2-9] s…$", "^1st in line…$"):
+    for words in ("^1st in line, about \\d+ s…$", "^1st in line…$"):
         second.page.wait_for_function(
             "p => new RegExp(p).test(document.querySelector('.turn.live .state')?.innerText || '')",
             arg=words,
-            timeout=15_000,
         )
-    first.page.click("#box .stop-button")
+    first.stop()
     second.wait_idle()
     assert second.answers() == ["Turn 1: hello"]
 
@@ -70,21 +69,21 @@ def test_a_closed_tab_neither_blocks_nor_loses_its_answer(tabs: Callable[..., Ta
     first, second = tabs().open("?chat=new"), tabs().open("?chat=new")
     for talk in (first, second):
         talk.give(picture())
-    first.send("count 60")
+    first.send("count 200")
     first.wait_words(r"\b3\b")
     address = first.page.url
     first.page.close()
     assert second.ask("hello") == "Turn 1: hello"
     again = tabs().open(address.split("/")[-1])
     again.wait_idle()
-    assert again.answers() == [" ".join(map(str, range(1, 61)))]
+    assert again.answers() == [" ".join(map(str, range(1, 201)))]
 
 
 def test_streams_are_for_this_page_only(server: Server) -> None:
     address = server.url.replace("http", "ws") + "streams?to="
     beat = "/gradio_api/heartbeat/abc"
     with websockets.sync.client.connect(address + beat, origin=server.url.rstrip("/")) as socket:  # type: ignore[arg-type]
-        assert '"status": 200' in str(socket.recv(5))
+        assert '"status": 200' in str(socket.recv(PATIENCE))
     for to, origin in ((beat, "https://evil.example"), ("/gradio_api/info", None), ("", None)):
         with pytest.raises(websockets.InvalidStatus):
             websockets.sync.client.connect(address + to, origin=origin).close()  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ def test_the_first_answer_with_beams_is_laviss_in_every_layout(seeing: Talk, lay
     seeing.choose_preset("LAVIS beams")
     seeing.page.click("#set-layout input")
     seeing.page.click(f"[role=option]:has-text('{layout}')")
-    seeing.page.wait_for_timeout(250)
+    seeing.pause()
     (question,) = CASE["prompts"]
     wanted = CASE["generate"]["lavis_default_beam5"]["text"][0]
     assert seeing.ask(question) == wanted

@@ -44,7 +44,7 @@ def test_theme_follows_the_system_and_switches(tabs: Callable[..., Talk]) -> Non
     assert not talk.page.evaluate(dark)
     talk.page.reload()
     talk.ready()
-    talk.page.wait_for_timeout(300)
+    talk.pause(300)
     assert not talk.page.evaluate(dark)
     talk.page.click("[data-act=theme]")
     assert talk.page.evaluate(dark)
@@ -87,7 +87,7 @@ def test_everything_has_a_name(talk: Talk) -> None:
     talk.page.wait_for_selector(".versions")
     talk.menu()
     talk.page.click("#settings button")
-    talk.page.wait_for_timeout(400)
+    talk.pause(400)
     assert talk.page.evaluate(UNNAMED) == []
     log = talk.page.locator("#log")
     assert log.get_attribute("role") == "log"

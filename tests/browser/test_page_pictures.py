@@ -80,7 +80,7 @@ def paste(talk: Talk, selector: str, data: bytes) -> None:
 
 def wait_current(talk: Talk) -> None:
     """Wait until the next question has a picture."""
-    talk.page.wait_for_selector("#strip img", state="attached", timeout=10_000)
+    talk.page.wait_for_selector("#strip img", state="attached")
 
 
 def size_shown(talk: Talk) -> list[int]:

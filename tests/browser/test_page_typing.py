@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from driver import Talk, picture, upload
+from playwright.sync_api import Route
 
 
 @pytest.fixture
@@ -61,14 +62,14 @@ def test_refused_edit_keeps_its_words(seeing: Talk) -> None:
     seeing.ask("one")
     seeing.settings()
     seeing.page.fill("#set-top_p input", "7")
-    seeing.page.wait_for_timeout(300)
+    seeing.pause(300)
     seeing.press("edit")
     seeing.page.fill(".editor textarea", "much better words")
     seeing.page.press(".editor textarea", "Enter")
     assert "Top-p" in seeing.notice()
     assert seeing.page.input_value(".editor textarea") == "much better words"
     seeing.page.fill("#set-top_p input", "1")
-    seeing.page.wait_for_timeout(300)
+    seeing.pause(300)
     seeing.page.press(".editor textarea", "Enter")
     seeing.page.wait_for_selector(".versions")
     assert seeing.questions() == ["much better words"]
@@ -76,36 +77,40 @@ def test_refused_edit_keeps_its_words(seeing: Talk) -> None:
 
 def test_question_waits_for_its_picture(seeing: Talk) -> None:
     before = seeing.current_picture()
-    slow_network(seeing, 300)
+    held: list[Route] = []
+    seeing.page.route("**/upload?*", lambda route: held.append(route))
     choose = "#picture input[type=file]"
     seeing.page.set_input_files(choose, upload(picture("#0000ff"), "b.png"))
     seeing.send("which?")
     assert "on its way" in seeing.notice()
     assert seeing.text() == "which?"
+    held.pop().continue_()
     seeing.page.wait_for_selector(".turns .question")
     assert seeing.page.get_attribute(".turns .thumb img", "src") != before
     seeing.wait_idle()
     # A picture that cannot be used keeps the question here.
     seeing.page.set_input_files(choose, upload(b"no picture", "c.png"))
     seeing.send("and now?")
+    assert "on its way" in seeing.notice()
+    held.pop().continue_()
     seeing.page.wait_for_selector(".notice.error")
-    seeing.page.wait_for_timeout(300)
+    seeing.pause(300)
     assert seeing.text() == "and now?"
     assert seeing.questions() == ["which?"]
 
 
 def test_escape_stops_and_the_box_keeps_the_keyboard(seeing: Talk) -> None:
     focused = "document.activeElement === document.querySelector('#box textarea')"
-    seeing.send("count 200")
+    seeing.send("count 2000")
     seeing.wait_words(r"\b3\b")
     assert seeing.page.get_attribute("#log", "aria-busy") == "true"
     seeing.page.keyboard.press("Escape")
-    seeing.wait_idle(2_000)
+    seeing.wait_idle()
+    assert "Stopped." in seeing.page.inner_text(".turns .note")
     assert seeing.page.get_attribute("#log", "aria-busy") == "false"
-    seeing.send("count 200")
+    seeing.send("count 2000")
     seeing.wait_words(r"\b3\b")
-    seeing.page.click("#box .stop-button")
-    seeing.wait_idle(2_000)
+    seeing.stop()
     seeing.page.wait_for_function(focused)
 
 
@@ -159,7 +164,7 @@ def test_long_text_stays_inside_a_phone_on_its_side(tabs: Callable[..., Talk]) -
     talk.open("?chat=new")
     talk.give(picture())
     talk.write("line\n" * 12)
-    talk.page.wait_for_timeout(100)
+    talk.pause(100)
     box = talk.page.locator("#box").bounding_box()
     assert box is not None
     assert box["y"] + box["height"] <= 390

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from driver import HERE, Server, Talk, picture, slow_server
+from driver import HERE, PATIENCE, Server, Talk, picture, slow_server
 
 
 def wait_log(server: Server, pattern: str) -> re.Match[str]:
     """The first match in what the server wrote."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if found := re.search(pattern, server.log()):
             return found

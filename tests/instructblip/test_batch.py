@@ -475,7 +475,7 @@ def test_an_interrupted_run_is_usable_and_goes_on(
     while not (out.exists() and out.stat().st_size > 1000) and time.monotonic() < deadline:
         time.sleep(0.01)
     running.send_signal(signal_)
-    _, error = running.communicate(timeout=60)
+    _, error = running.communicate(timeout=120)
     some = saved(out)
     assert 3 < len(some) < 80
     if signal_ == signal.SIGINT:

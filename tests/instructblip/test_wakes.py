@@ -21,7 +21,7 @@ def test_all_inside_is_one_call() -> None:
 
         thread = threading.Thread(target=work)
         thread.start()
-        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in events)), 10)
+        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in events)), 90)
         thread.join()
         return len(calls)
 
@@ -32,7 +32,7 @@ def test_outside_each_is_woken_at_once() -> None:
     async def read() -> bool:
         event = asyncio.Event()
         threading.Thread(target=wake, args=(asyncio.get_running_loop(), event)).start()
-        return await asyncio.wait_for(event.wait(), 10)
+        return await asyncio.wait_for(event.wait(), 90)
 
     assert asyncio.run(read())
 
@@ -56,6 +56,6 @@ def test_an_error_inside_wakes_all_the_same() -> None:
                 raise ValueError
         except ValueError:
             pass
-        await asyncio.wait_for(event.wait(), 10)
+        await asyncio.wait_for(event.wait(), 90)
 
     asyncio.run(read())

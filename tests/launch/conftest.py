@@ -133,7 +133,7 @@ class Tree:
         """Run ``bash launch.sh ARGUMENTS`` in the home folder to its end."""
         return subprocess.run(
             self.command(*arguments), env=self.environment(environment), cwd=self.home,
-            capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
     def calls(self, containing: str = "") -> list[str]:

@@ -20,7 +20,7 @@ def sourced(
     script = f"{before}\nsource {shlex.quote(str(tree.root / 'launch.sh'))} env\n{after}"
     return subprocess.run(
         [str(tree.bin / "bash"), "-c", script], env=tree.environment(more), cwd=tree.home,
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def test_nothing_else_is_left_in_the_users_shell(tree: Tree, before: str) -> Non
     look = 'echo "$-|$(declare -F)|$*|${INSTRUCTBLIP_ENV-none}|$PWD"'
     plain = subprocess.run(
         [str(tree.bin / "bash"), "-c", f"{before}\n{look}"], env=tree.environment(), cwd=tree.home,
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     done = sourced(tree, look, before)
     assert done.returncode == 0, done.stderr

@@ -95,7 +95,7 @@ def test_two_starts_at_once_install_once(tree: Tree) -> None:
     assert second.stderr is not None
     assert "Another launch.sh is installing" in second.stderr.readline()
     waits.unlink()
-    one, two = first.communicate(timeout=60)[0], second.communicate(timeout=60)[0]
+    one, two = first.communicate(timeout=120)[0], second.communicate(timeout=60)[0]
     assert first.returncode == second.returncode == 0
     assert "<webui>" in one
     assert "<instructblip><infer>" in two
@@ -235,4 +235,4 @@ def start(tree: Tree, *arguments: str) -> subprocess.Popen[str]:
 
 def kill_group(process: subprocess.Popen[str]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)

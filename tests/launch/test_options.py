@@ -52,7 +52,7 @@ def test_the_page_starts_with_what_launch_does_not_know(tree: Tree) -> None:
 def test_the_page_names_the_flag_that_nobody_knows() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "webui", "--nonsense"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2
     assert "unrecognized arguments: --nonsense" in done.stderr
@@ -165,14 +165,14 @@ def test_the_script_is_sound() -> None:
         [[*checker, *scripts]] if checker[0] == "shellcheck" else [[*checker, s] for s in scripts]
     )
     for command in runs:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_sourcing_it_does_nothing(tree: Tree) -> None:
     done = subprocess.run(
         ["bash", "-c", f"source {ROOT}/launch.sh && type main"],
-        cwd=tree.home, capture_output=True, text=True, timeout=60, env=dict(os.environ),
+        cwd=tree.home, capture_output=True, text=True, timeout=120, env=dict(os.environ),
     )  # fmt: skip
     assert done.returncode == 0
     assert done.stdout.startswith("main is a function")

@@ -62,7 +62,7 @@ def test_the_size_is_said_before_the_first_package(tree: Tree) -> None:
     assert "To download: about 0.4 GB" in started.stderr.readline()
     assert not (tree.venv / ".stamp").exists()
     waits.unlink()
-    _, rest = started.communicate(timeout=60)
+    _, rest = started.communicate(timeout=120)
     assert started.returncode == 0
     assert "Installed in " in rest
 

@@ -71,7 +71,7 @@ class Simulated:
     def end(self) -> str:
         """Stop it. → what it said on stderr."""
         try:
-            self._process.communicate(timeout=30)
+            self._process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from hypothesis import settings
 from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
@@ -18,10 +17,6 @@ from webui.runs import Runs
 from webui.server import create_app
 from webui.settings import Settings
 from webui.store import Store
-
-# The first example of a property pays for imports, and another load slows all: no time per example.
-settings.register_profile("page", deadline=None)
-settings.load_profile("page")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ class Visit:
     """A tab of a new visitor. Use as a context manager: leaving it closes the tab."""
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=30)
+        self._http = httpx.Client(base_url=url, timeout=90)
         self._session = secrets.token_hex(6)
         self._http.get("/").raise_for_status()
         config = self._http.get("/config").json()

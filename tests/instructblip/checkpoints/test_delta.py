@@ -530,7 +530,7 @@ def test_a_killed_run_leaves_the_target_absent_and_a_later_run_works(
 def test_ctrl_c_leaves_nothing(pair, tmp_path: Path) -> None:
     process = stopping(*pair, tmp_path / "new" / "out")
     process.send_signal(signal.SIGINT)
-    error = process.communicate(timeout=60)[1]
+    error = process.communicate(timeout=120)[1]
     assert process.returncode == 1
     assert "Traceback" not in error
     assert sorted(p.name for p in tmp_path.iterdir()) == ["base", "delta"]

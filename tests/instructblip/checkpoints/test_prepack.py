@@ -83,7 +83,7 @@ def test_a_load_leaves_no_team_of_threads_behind(
         count = lambda: len(os.listdir("/proc/self/task"))
         before = count()
         _in_thread_of_its_own(lambda: torch.ones(1 << 22).sum())
-        for _ in range(100):  # the system takes a moment to end them
+        for _ in range(1200):  # the system takes a moment to end them
             if count() == before:
                 break
             time.sleep(0.05)

@@ -117,7 +117,7 @@ def test_whatever_the_text_does_a_last_delta_comes(
         reader: list[list[Delta]] = []
         thread = threading.Thread(target=lambda: reader.append(list(stream)), daemon=True)
         thread.start()
-        thread.join(20)
+        thread.join(90)
     assert reader, "the stream never ended"
     last = reader[0][-1]
     assert (last.finish, last.error.code) == (FinishReason.ERROR, "internal")

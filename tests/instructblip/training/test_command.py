@@ -19,8 +19,10 @@ def train(work: Path, *flags: str) -> int:
 
 def test_a_tiny_run_from_nothing_goes_on_and_ships_a_model_that_answers(tmp_path: Path) -> None:
     work, model = tmp_path / "work", tmp_path / "model"
-    small = ("--minutes", "0.05", "--pictures", "8")
-    assert train(work, "--start", "scratch", "--vision-minutes", "0.05", *small) == 0
+    small = ("--steps", "4", "--pictures", "8")
+    assert train(work, "--start", "scratch", "--vision-minutes", "1", *small) == 0
+    reports = [json.loads(line) for line in (work / "log.jsonl").read_text().splitlines()]
+    assert [(r["stage"], r["samples"] > 0) for r in reports] == [("vision", True), ("joint", True)]
     before = torch.load(work / "joint.pt", weights_only=True)["model.query_tokens"]
     assert train(work, *small, "--export", str(model)) == 0
     assert not torch.equal(
@@ -38,7 +40,7 @@ def test_a_tiny_run_from_nothing_goes_on_and_ships_a_model_that_answers(tmp_path
 
 
 def test_the_shipped_weights_alone_are_enough_to_go_on_from(tmp_path: Path) -> None:
-    assert train(tmp_path, "--minutes", "0.1", "--pictures", "8") == 0
+    assert train(tmp_path, "--steps", "8", "--pictures", "8") == 0
     reports = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     # From nothing the language loss begins at ln(1602) = 7.4.
     assert reports[0]["language"] < 1.0
@@ -50,7 +52,12 @@ def test_the_shipped_weights_alone_are_enough_to_go_on_from(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("flags", "word"),
-    [(("--minutes", "90"), "60"), (("--minutes", "0"), "60"), (("--photos", "nowhere"), "nowhere")],
+    [
+        (("--minutes", "90"), "60"),
+        (("--minutes", "0"), "60"),
+        (("--steps", "0"), "--steps 0"),
+        (("--photos", "nowhere"), "nowhere"),
+    ],
 )
 def test_wrong_flags_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], word: str

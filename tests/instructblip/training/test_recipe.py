@@ -1,5 +1,6 @@
 """The recipe's parts: targets, schedule, learning rates, material, log."""
 
+import os
 from itertools import islice
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 
 from instructblip.checkpoints import EMBEDDED
 from instructblip.scenes import compose
+from instructblip.training.budget import Budget
 from instructblip.training.log import Log, plot, read
 from instructblip.training.loop import Workshop
 from instructblip.training.material import Material
@@ -44,11 +46,21 @@ def test_the_schedule_warms_up_holds_and_ends_low() -> None:
 
 def test_the_vit_learns_and_goes_on_from_its_file(tmp_path: Path) -> None:
     vision = tmp_path / "vit.pt"
-    first = train_vision(vision, 0.03, batch=16)
+    first = train_vision(vision, Budget(steps=12), batch=8)
     before = torch.load(vision, weights_only=True)["heads.names.weight"]
-    later = train_vision(vision, 0.06, batch=16)
+    os.utime(vision, (1, 1))  # the time of the file chooses the scenes of what follows
+    later = train_vision(vision, Budget(steps=12), batch=8)
     assert not torch.equal(torch.load(vision, weights_only=True)["heads.names.weight"], before)
     assert later["loss"] < first["loss"]
+
+
+def test_a_budget_of_steps_does_not_see_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10**6, 3600))  # an hour passes between two looks
+    monkeypatch.setattr("instructblip.training.budget.monotonic", lambda: next(clock))
+    steps = Budget(1e-6, steps=4, began=0)
+    assert list(iter(steps.spend, None)) == [0, 0.25, 0.5, 0.75]
+    minutes = Budget(180, began=0)
+    assert list(iter(minutes.spend, None)) == pytest.approx([0, 1 / 3, 2 / 3])
 
 
 def test_the_log_counts_on_after_a_stop_and_survives_a_line_cut_short(tmp_path: Path) -> None:
