@@ -125,8 +125,8 @@ def restarted() -> InstructBlipError:
 def engine_dead(error: BaseException) -> EngineStopped:
     """The error of all requests of an engine that gave up."""
     return EngineStopped(
-        f"The engine has stopped: it failed again and again (at last: {_words(error)}). Restart the "
-        "server, then ask again; its log has the details.",
+        f"The engine has stopped: it failed again and again (at last: {type(error).__name__}). "
+        "Restart the server, then ask again; its log has the details.",
         code="engine_dead",
     )
 

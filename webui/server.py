@@ -9,7 +9,6 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI, Request
@@ -18,6 +17,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from instructblip.engine.base import Engine
 from instructblip.errors import InstructBlipError
 from webui.guard import Guard, set_cookie
+from webui.health import HealthReport
 from webui.i18n import LANGUAGES, text
 from webui.runs import Runs
 from webui.sessions import COOKIE, Signer, load_key, owner_of
@@ -73,10 +73,12 @@ def create_app(
 
 
 def _routes(app: FastAPI, engine: Engine, store: Store) -> None:
+    report = HealthReport(engine, store)
+
     @app.get("/healthz")
-    def health() -> JSONResponse:
-        counts = engine.statistics()
-        return JSONResponse({"ok": True, "model": engine.card.name, **_public(counts)})
+    async def health() -> JSONResponse:
+        status, body = await report.tell()
+        return JSONResponse(body, status, {"Cache-Control": "no-store"})
 
     @app.get("/pictures/{picture_id}")
     def picture(picture_id: str, request: Request) -> Response:
@@ -93,10 +95,6 @@ def _routes(app: FastAPI, engine: Engine, store: Store) -> None:
             "Vary": "Cookie",
         }
         return FileResponse(path, media_type=mime, headers=headers)
-
-
-def _public(counts: dict[str, Any]) -> dict[str, Any]:
-    return {k: counts[k] for k in ("waiting", "running") if k in counts}
 
 
 def _login_routes(app: FastAPI, settings: Settings, signer: Signer) -> None:

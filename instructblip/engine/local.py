@@ -206,6 +206,7 @@ class LocalEngine:
             while self._arrivals:  # one by one: a failure in between loses none
                 self._scheduler.waiting.append(self._arrivals[0])
                 self._arrivals.popleft()
+                self._scheduler.called = True  # it may have asked to stop already
         if self._closing.is_set():
             for answer in (*self._scheduler.waiting, *self._scheduler.running):
                 answer.stream.cancelled.set()
