@@ -261,7 +261,11 @@ class Handlers:
 
     async def scene(self, view: View, request: gr.Request) -> Changes:
         """The button "New scene"."""
-        return await self._act_moving("scene", "", "", view, self._who(request, view))
+        who = self._who(request, view)
+        try:
+            return await self._act_moving("scene", "", "", view, who)
+        except Exception as error:
+            return self._failed(who, error)
 
     def _new_scene(self, who: Who) -> tuple[str, tuple[str, ...]]:
         from instructblip import scenes, suggestions

@@ -194,7 +194,7 @@ class LocalEngine:
             except BaseException as error:
                 last, failures = error, failures + 1
                 self._restart(error)
-                self._closing.wait(FIRST_PAUSE * 2**failures)
+                self._closing.wait(FIRST_PAUSE * 2 ** (failures - 1))
         return last
 
     def _wait_for_work(self) -> bool:
