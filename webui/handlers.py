@@ -352,8 +352,8 @@ class Handlers:
         """The whole conversation of this tab, and the list of chats."""
         card, language = self.engine.card, who.language
         chat = self.store.chat(who.owner, view.chat_id) if view.chat_id else None
-        path = self.store.path_to(who.owner, view.leaf_id) if chat and view.leaf_id else []
-        turns = list(map(self.runs.saving.shown, path))
+        turns = self.store.path_to(who.owner, view.leaf_id) if chat and view.leaf_id else []
+        turns = [self.runs.saving.shown(turn) for turn in turns]
         run = self._running(view)
         live = ""
         view.live_id = view.leaf_id if run is not None else None

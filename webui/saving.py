@@ -22,20 +22,21 @@ class Saving:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._refused = False  # the last write: the log has it, and need not have each after it
         self._kept: dict[str, tuple[dict[str, Any], InstructBlipError]] = {}
 
     def __len__(self) -> int:
         """Answers that have ended and are not saved."""
         return len(self._kept)
 
-    def part(self, turn_id: str, text: str, ids: Sequence[int]) -> bool:
-        """Save what a running answer has come to. → whether the store took it; never raises."""
+    def part(self, turn_id: str, text: str, ids: Sequence[int]) -> None:
+        """Save what a running answer has come to. Never raises: its end may still be saved."""
         try:
             self._store.write_answer(turn_id, text, ids)
-        except Exception:  # the end is still to come, and may be saved
-            log.exception("what turn %s has come to could not be saved", turn_id)
-            return False
-        return True
+        except Exception as error:
+            self._note(turn_id, error)
+        else:
+            self._refused = False
 
     def whole(self, turn_id: str, **values: Any) -> InstructBlipError | None:
         """Save an answer that has ended, as :meth:`Store.finish_turn` takes it. Never raises.
@@ -45,12 +46,13 @@ class Saving:
         try:
             self._store.finish_turn(turn_id, **values)
         except Exception as error:
-            log.exception("the answer of turn %s could not be saved", turn_id)
+            self._note(turn_id, error)
             told = _unsaved(error)
             self._kept[turn_id] = values, told
             while len(self._kept) > KEPT:
                 del self._kept[next(iter(self._kept))]
             return told
+        self._refused = False
         return None
 
     def again(self) -> None:
@@ -61,6 +63,9 @@ class Saving:
             except Exception:
                 return
             self._kept.pop(turn_id, None)
+        if self._refused:
+            self._refused = False
+            log.warning("the store takes answers again; those that waited are saved")
 
     def shown(self, turn: Turn) -> Turn:
         """The turn as it is stored, or as it ended where that could not be."""
@@ -71,6 +76,13 @@ class Saving:
             told_values = {"error": str(told), "error_code": told.code, "error_values": {}}
             values = {**values, "finish": "error", **told_values}
         return replace(turn, **{**values, "answer_ids": tuple(values["answer_ids"])})
+
+    def _note(self, turn_id: str, error: Exception) -> None:
+        known = isinstance(error, InstructBlipError)
+        if not (known and self._refused):
+            trace = None if known else error
+            log.error("the answer of turn %s is not saved: %s", turn_id, error, exc_info=trace)
+        self._refused = True
 
 
 def _unsaved(error: Exception) -> InstructBlipError:

@@ -84,6 +84,22 @@ def test_what_is_kept_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) 
     assert len(saving) == 3
 
 
+def test_a_full_disk_does_not_fill_the_log(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    saving = Saving(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_answer", full)
+        patch.setattr(store, "finish_turn", full)
+        for number in range(100):
+            saving.part(str(number), "words", ())
+            saving.whole(str(number), finish="stop")
+        saving.again()
+    assert len(caplog.records) == 1
+    assert "The disk is full" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 def test_a_refusal_is_told_though_the_turn_cannot_be_taken_back(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
