@@ -122,10 +122,40 @@ def restarted() -> InstructBlipError:
     )
 
 
-def failed_inside(error: Exception) -> InstructBlipError:
+def engine_dead(error: BaseException) -> EngineStopped:
+    """The error of all requests of an engine that gave up."""
+    return EngineStopped(
+        f"The engine has stopped: it failed again and again (at last: {type(error).__name__}). "
+        "Restart the server, then ask again; its log has the details.",
+        code="engine_dead",
+    )
+
+
+def engine_silent(seconds: float) -> EngineStopped:
+    """The error of all requests of an engine whose device does not come back."""
+    return EngineStopped(
+        f"The device has not finished a unit of work for {seconds:.0f} s. If it stays so, restart "
+        "the server, then ask again.",
+        code="engine_silent",
+    )
+
+
+def engine_closed() -> EngineStopped:
+    """The error of who asks an engine that was closed."""
+    return EngineStopped("The engine is shutting down. Start the server again.")
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # an error that cannot be told is told by its kind
+        return type(error).__name__
+
+
+def failed_inside(error: BaseException) -> InstructBlipError:
     """The error of a request that met a fault of ours."""
     return InstructBlipError(
-        f"The answer failed inside the engine ({type(error).__name__}: {error}). "
+        f"The answer failed inside the engine ({_words(error)}). "
         "Ask again; the server's log has the details.",
         code="internal",
     )

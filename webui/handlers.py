@@ -263,7 +263,11 @@ class Handlers:
 
     async def scene(self, view: View, request: gr.Request) -> Changes:
         """The button "New scene"."""
-        return await self._act_moving("scene", "", "", view, self._who(request, view))
+        who = self._who(request, view)
+        try:
+            return await self._act_moving("scene", "", "", view, who)
+        except Exception as error:
+            return self._failed(who, error)
 
     def _new_scene(self, who: Who) -> tuple[str, tuple[str, ...]]:
         from instructblip import scenes, suggestions
@@ -353,6 +357,7 @@ class Handlers:
         card, language = self.engine.card, who.language
         chat = self.store.chat(who.owner, view.chat_id) if view.chat_id else None
         turns = self.store.path_to(who.owner, view.leaf_id) if chat and view.leaf_id else []
+        turns = [self.runs.saving.shown(turn) for turn in turns]
         run = self._running(view)
         live = ""
         view.live_id = view.leaf_id if run is not None else None

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from instructblip.engine.base import (
@@ -26,6 +26,7 @@ from instructblip.engine.base import (
     Stream,
 )
 from instructblip.errors import InstructBlipError
+from webui.saving import Saving
 from webui.sessions import Admission
 from webui.store import Store, Turn
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 UPDATES_PER_SECOND = 8
 SAVE_EVERY = 0.5  # seconds between two writes of a running answer
+SAVE_AGAIN = 5.0  # seconds between two tries to save what the store has not taken
 FIRST_LOOK = 10.0  # seconds at least for the page that asked to attach, however short the grace
 CLOSE_TIMEOUT = 1.5  # seconds the engine gets to end its answers when the server stops
 
@@ -59,13 +61,15 @@ class Snapshot:
 class Run:
     """One answer on its way. Made by :meth:`Runs.start`; lives on the server's event loop."""
 
-    def __init__(self, owner: str, turn: Turn, stream: Stream, store: Store, grace: float) -> None:
+    def __init__(
+        self, owner: str, turn: Turn, stream: Stream, saving: Saving, grace: float
+    ) -> None:
         self.turn_id = turn.id
         self.chat_id = turn.chat_id
         self.owner = owner
         self.snapshot = Snapshot(turn.id, "", Phase.WAITING.value, 0, None, None, Statistics())
         self._stream = stream
-        self._store = store
+        self._saving = saving
         self._grace = grace
         self._ids: list[int] = []
         self._qformer_text = ""
@@ -118,7 +122,10 @@ class Run:
     # --- inside --------------------------------------------------------------------------------
 
     async def carry(self, tokenizer: str) -> None:
-        """Read the stream to its end, saving on the way. Never raises."""
+        """Read the stream to its end, saving on the way. Never raises.
+
+        A store that takes nothing costs no words of the answer; its end says so.
+        """
         saved = time.monotonic()
         last: Snapshot | None = None
         try:
@@ -131,7 +138,7 @@ class Run:
                 self._wake()
                 if delta.text and time.monotonic() - saved >= SAVE_EVERY:
                     ids = list(self._ids)
-                    await asyncio.to_thread(self._store.write_answer, self.turn_id, now.text, ids)
+                    await asyncio.to_thread(self._saving.part, self.turn_id, now.text, ids)
                     saved = time.monotonic()
             last = last or self._ended(FinishReason.ERROR.value, _silent_end())
         except asyncio.CancelledError:
@@ -140,11 +147,12 @@ class Run:
             log.exception("the stream of turn %s broke", self.turn_id)
             last = self._ended(FinishReason.ERROR.value, error)
             self.stop()  # if it was not the engine that failed, it need not go on
-        try:
-            self._save(last, tokenizer)
-        except Exception:
-            log.exception("the answer of turn %s could not be saved", self.turn_id)
         self._last = last
+        if last.finish == "interrupted":  # the server ends, and its threads may be taken
+            self._save(last, tokenizer)
+            return
+        with suppress(asyncio.CancelledError):  # the thread saves it all the same
+            await asyncio.to_thread(self._save, last, tokenizer)
 
     def announce(self) -> None:
         """Tell whoever is attached that the answer has ended; it is saved by now."""
@@ -176,7 +184,7 @@ class Run:
         return Snapshot(self.turn_id, now.text, Phase.DONE.value, 0, finish, error, now.statistics)
 
     def _save(self, last: Snapshot, tokenizer: str) -> None:
-        self._store.finish_turn(
+        unsaved = self._saving.whole(
             self.turn_id,
             finish=last.finish or FinishReason.ERROR.value,
             answer=last.text,
@@ -186,6 +194,8 @@ class Run:
             statistics=statistics_dict(last.statistics),
             **_told(last.error),
         )
+        if unsaved is not None and last.error is None:
+            self._last = replace(last, finish=FinishReason.ERROR.value, error=unsaved)
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -215,8 +225,10 @@ class Runs:
         self.store = store
         self.grace = grace
         self.admission = admission or Admission()
+        self.saving = Saving(store)
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._again: asyncio.Task[None] | None = None
 
     def admit(self, owner: str, chat_id: str) -> None:
         """Check that this owner may start an answer in this chat now; reserves nothing.
@@ -254,9 +266,12 @@ class Runs:
                 self.admission.leave(turn.id)
                 raise
         except BaseException:
-            self.store.drop_turn(owner, turn.id)
+            try:
+                self.store.drop_turn(owner, turn.id)
+            except Exception:  # why the turn was not accepted is what counts
+                log.exception("turn %s could not be taken back", turn.id)
             raise
-        run = Run(owner, turn, stream, self.store, self.grace)
+        run = Run(owner, turn, stream, self.saving, self.grace)
         self._runs[turn.id] = run
         task = asyncio.create_task(self._carry(run), name=f"run {turn.id}")
         self._tasks.add(task)
@@ -284,6 +299,9 @@ class Runs:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=0.5)
+        if self._again is not None:
+            self._again.cancel()
+            self.saving.again()
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -294,13 +312,20 @@ class Runs:
             self.admission.leave(run.turn_id)
             self._runs.pop(run.turn_id, None)
             run.announce()
+        if len(self.saving) and (self._again is None or self._again.done()):
+            self._again = asyncio.create_task(self._save_again(), name="saving again")
+
+    async def _save_again(self) -> None:
+        while len(self.saving):
+            await asyncio.sleep(SAVE_AGAIN)
+            await asyncio.to_thread(self.saving.again)
 
     def _request(
         self, owner: str, turn: Turn, sampling: SamplingParams, layout: str | None
     ) -> Request:
         history = tuple(
             _past(earlier)
-            for earlier in self.store.path_to(owner, turn.id)[:-1]
+            for earlier in map(self.saving.shown, self.store.path_to(owner, turn.id)[:-1])
             if earlier.answer_ids or earlier.answer
         )
         for picture_id in {turn.picture_id, *(past.picture_id for past in history)}:

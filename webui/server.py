@@ -10,7 +10,6 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI, Request
@@ -22,6 +21,7 @@ from webui.asgi.front import Front
 from webui.asgi.guard import Guard, set_cookie
 from webui.asgi.place import Place
 from webui.asgi.streams import StreamsOverWebSocket
+from webui.health import HealthReport
 from webui.i18n import LANGUAGES, text
 from webui.intake import add_file_routes
 from webui.runs import Runs
@@ -96,10 +96,12 @@ async def _sweep(uploads: Uploads) -> None:
 
 
 def _routes(app: FastAPI, engine: Engine, store: Store) -> None:
+    report = HealthReport(engine, store)
+
     @app.get("/healthz")
-    def health() -> JSONResponse:
-        counts = engine.statistics()
-        return JSONResponse({"ok": True, "model": engine.card.name, **_public(counts)})
+    async def health() -> JSONResponse:
+        status, body = await report.tell()
+        return JSONResponse(body, status, {"Cache-Control": "no-store"})
 
     @app.get("/pictures/{picture_id}")
     def picture(picture_id: str, request: Request) -> Response:
@@ -116,10 +118,6 @@ def _routes(app: FastAPI, engine: Engine, store: Store) -> None:
             "Vary": "Cookie",
         }
         return FileResponse(path, media_type=mime, headers=headers)
-
-
-def _public(counts: dict[str, Any]) -> dict[str, Any]:
-    return {k: counts[k] for k in ("waiting", "running") if k in counts}
 
 
 def _login_routes(app: FastAPI, settings: Settings, signer: Signer) -> None:

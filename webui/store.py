@@ -18,6 +18,7 @@ from typing import Any
 
 from instructblip.errors import InstructBlipError
 from instructblip.images import MAX_BYTES, prepare
+from webui.disk import fill_database, fill_folder, plain_errors, transaction
 from webui.pictures import PictureFolder, is_picture_id
 from webui.records import Chat, Turn, chat_of, storable, title_of, turn_of, unknown
 from webui.schema import open_database
@@ -50,6 +51,17 @@ class Store:
         """Close the database; later calls fail."""
         with self._lock:
             self._db.close()
+
+    def probe(self) -> None:
+        """Write something small, and keep nothing of it.
+
+        Raises:
+            InstructBlipError: ``store_full`` or ``store_unwritable``.
+        """
+        with plain_errors():
+            fill_folder(self.folder)
+        with self._write():
+            fill_database(self._db)
 
     # --- chats ---------------------------------------------------------------------------------
 
@@ -380,13 +392,8 @@ class Store:
             if self._db.in_transaction:  # inside another method's transaction
                 yield
                 return
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._db):
                 yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
 
     def _one(self, query: str, values: tuple[str, ...]) -> sqlite3.Row | None:
         values = tuple(storable(value) for value in values)

@@ -4,6 +4,7 @@ from instructblip.engine.base import (
     Delta,
     Engine,
     FinishReason,
+    Health,
     ModelCard,
     PastTurn,
     Phase,
@@ -14,6 +15,6 @@ from instructblip.engine.base import (
 )
 
 __all__ = [
-    "Delta", "Engine", "FinishReason", "ModelCard", "PastTurn", "Phase", "Request",
-    "SamplingParams", "Statistics", "Stream",
+    "Delta", "Engine", "FinishReason", "Health", "ModelCard", "PastTurn", "Phase",
+    "Request", "SamplingParams", "Statistics", "Stream",
 ]  # fmt: skip

@@ -37,6 +37,7 @@ class Answer:
         self.estimate = 0.0
         self.slot: Slot | None = None
         self.retried = False
+        self.suspected = False  # it was running when the engine's loop failed
         self._model = model
         self._embeds: Tensor | None = None  # of the positions that are still to be prefilled
         self._base = 0  # the first position of _embeds
@@ -50,7 +51,7 @@ class Answer:
 
     def interrupted(self) -> FinishReason | None:
         """Why this request is to end now, if it is."""
-        if self.stream.cancelled.is_set():
+        if self.stream.cancelled.is_set() or self.stream.ended:
             return FinishReason.CANCELLED
         deadline = self.request.deadline
         return FinishReason.DEADLINE if deadline and time.monotonic() > deadline else None
@@ -61,6 +62,11 @@ class Answer:
             self.request.request_id, self.phase, text, tuple(ids), place=max(self.place, 0),
             estimate=self.estimate, statistics=self._statistics, **fields,  # type: ignore[arg-type]
         ))  # fmt: skip
+
+    def move(self, place: int, estimate: float) -> None:
+        """Tell it its place in the line, and the seconds until it is served."""
+        self.place, self.estimate = place, estimate
+        self.put()
 
     @property
     def beams(self) -> bool:
@@ -182,12 +188,30 @@ class Answer:
         try:
             self.tell()
             piece = self._text.finish()
-        except Exception as fault:
+        except BaseException as fault:
             log.exception("request %s: its text failed", self.request.request_id)
             reason, error = FinishReason.ERROR, error or failed_inside(fault)
-        self.phase, ids, read = Phase.DONE, tuple(self.sampler.ids), self.prompt.qformer_text
-        self.put(piece, finish=reason, error=error, answer_ids=ids, qformer_text=read)
+        self.phase = Phase.DONE
+        try:
+            self._last(piece, reason, error)
+        except BaseException:
+            log.exception("request %s: its end is told once more", self.request.request_id)
+            self.abandon(reason, error)
         return reason
+
+    def abandon(self, reason: FinishReason, error: Exception | None = None) -> None:
+        """Send the last Delta for an engine that cannot; safe from any thread, and never raises."""
+        try:
+            self._last("", reason, error)
+        except BaseException:
+            log.exception("request %s: its end could not be told", self.request.request_id)
+
+    def _last(self, text: str, reason: FinishReason, error: Exception | None) -> None:
+        self.stream.put(Delta(
+            self.request.request_id, Phase.DONE, text, finish=reason, error=error,
+            statistics=self._statistics, answer_ids=tuple(self.sampler.ids),
+            qformer_text=self.prompt.qformer_text,
+        ))  # fmt: skip
 
     def _count_token(self) -> None:
         now = time.monotonic()

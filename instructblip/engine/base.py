@@ -204,6 +204,19 @@ class ModelCard:
         return language if language in self.languages else "en"
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether an engine gets on with its work.
+
+    ``since``: seconds in which no unit of work has ended, 0 where there is none to do.
+    ``reason``: why it does not step, in a sentence that says what to do; empty when it does.
+    """
+
+    stepping: bool = True
+    since: float = 0.0
+    reason: str = ""
+
+
 @runtime_checkable
 class Engine(Protocol):
     """What the page and the API see, whoever serves behind it."""
@@ -232,6 +245,9 @@ class Engine(Protocol):
 
     def statistics(self) -> dict[str, Any]:
         """Counters for a status page: waiting, running, served, cancelled, units of work, memory."""
+
+    def health(self) -> Health:
+        """Whether it gets on. Returns at once, whatever the engine's thread does or holds."""
 
     def close(self, timeout: float = 3.0) -> None:
         """Stop the thread; running requests finish as CANCELLED."""

@@ -90,6 +90,7 @@ class Arena:
         if shared and not best.busy and (goes_on or chosen.keys):
             chosen = best
         elif shared:
+            self.cut(chosen, 0)  # a copy that fails leaves nothing to be trusted
             self._copy(best.row, chosen.row, shared)
             chosen.keys = best.keys[:shared]
         self.cut(chosen, shared)

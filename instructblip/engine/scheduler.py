@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from torch import Tensor
@@ -34,11 +34,16 @@ log = logging.getLogger(__name__)
 CHUNK_SECONDS = 0.3
 # Fewer tokens than the first hardly take less time: reading the weights is most of it.
 CHUNK_TOKENS = (32, 1024)
+LOOK_EVERY = 0.1  # seconds between two looks through the line for who is too late
 SMOOTH = 0.8  # of the running mean that estimates are made from
 
 
 class Interrupted(Exception):
     """The one request of a unit of work was stopped in its midst."""
+
+
+class RoundFailed(Exception):
+    """A round between two units of a beam search failed, by no fault of the search."""
 
 
 class Scheduler:
@@ -49,7 +54,11 @@ class Scheduler:
     ) -> None:
         self.waiting: deque[Answer] = deque()
         self.running: list[Answer] = []
+        self.open: set[Answer] = set()  # all whose last Delta has not been sent, wherever they are
         self.counts: Counter[str] = Counter()
+        self.progress = time.monotonic()  # when a unit of work ended, or a request
+        self.called = False  # somebody in the line asked to stop: look through it at once
+        self._looked = 0.0
         self.batch = min(batch, len(arena.slots))
         self._model, self._arena = model, arena
         self._stepper, self._pictures = stepper, pictures
@@ -62,6 +71,7 @@ class Scheduler:
         """End, admit, encode, step."""
         self.end_interrupted()
         self._admit()
+        self.tell_places()
         self._encode()
         self.end_interrupted()
         self._search()
@@ -69,51 +79,87 @@ class Scheduler:
 
     def end_interrupted(self) -> None:
         """Requests that were stopped, or are too late, leave at once, waiting or running."""
-        for answer in [a for a in (*self.waiting, *self.running) if a.interrupted()]:
-            self.end(answer, answer.interrupted() or FinishReason.CANCELLED)
+        now, line = time.monotonic(), tuple[Answer, ...]()
+        if self.called or now > self._looked + LOOK_EVERY:
+            self.called, self._looked, line = False, now, tuple(self.waiting)
+        leaving: dict[Answer, tuple[FinishReason, Exception | None]] = {}
+        for answer in (*line, *self.running):
+            try:
+                if reason := answer.interrupted():
+                    leaving[answer] = reason, None
+            except BaseException as error:
+                leaving[answer] = FinishReason.ERROR, _fault(answer, error)
+        if not leaving:
+            return
+        # In one pass: each by itself would be looked for in the whole line.
+        self.waiting = deque(a for a in self.waiting if a not in leaving)
+        with together():
+            for answer, (reason, why) in leaving.items():
+                (self.end if answer in self.running else self._finish)(answer, reason, why)
 
     def end(self, answer: Answer, reason: FinishReason, error: Exception | None = None) -> None:
         """Take a request out and send its last Delta."""
         if answer in self.running:
             self.running.remove(answer)
-            spent = time.monotonic() - self._started.pop(answer)
+            now = time.monotonic()
+            spent = now - self._started.pop(answer, now)
             mean = self._seconds or spent
             self._seconds = SMOOTH * mean + (1 - SMOOTH) * spent
         elif answer in self.waiting:
             self.waiting.remove(answer)
+        self._finish(answer, reason, error)
+
+    def _finish(self, answer: Answer, reason: FinishReason, error: Exception | None) -> None:
         if answer.slot is not None:
             answer.slot.busy = False
         reason = answer.end(reason, error)
+        self.open.discard(answer)
         self.counts["failed" if reason is FinishReason.ERROR else str(reason)] += 1
-        self.tell_places()
+        self.progress = time.monotonic()
 
     def tell_places(self) -> None:
-        """Tell each waiting request its place; 1 is served next."""
-        for place, answer in enumerate(self.waiting, start=1):
-            if answer.place != place:
-                answer.place = place
-                answer.estimate = self.estimate(place)
-                answer.put()
+        """Tell each waiting request its place where that has changed; 1 is served next."""
+        with together():
+            for place, answer in enumerate(list(self.waiting), start=1):
+                if answer.place != place:
+                    try:
+                        answer.move(place, self.estimate(place))
+                    except BaseException as error:
+                        self._fail(answer, error)
 
     def estimate(self, place: int) -> float:
         """Seconds until this place in line is served; 0 until a request has ended."""
         return self._seconds * place / max(self.batch, 1)
 
     def _admit(self) -> None:
-        """First come, first served, while there are slots; one beam search at a time."""
+        """First come, first served, while there are slots; one beam search at a time.
+
+        Who was running when the loop failed runs alone: if it fails again, it is the cause.
+        """
         while self.waiting and len(self.running) < self.batch:
             searching = any(a.beams for a in self.running)  # each search has caches of its own
             answer = next((a for a in self.waiting if not (a.beams and searching)), None)
             if answer is None:
                 return
-            taken = (None, 0) if answer.beams else self._arena.take(answer.keys)
-            if taken is None:
+            if self.running and (answer.suspected or self.running[0].suspected):
                 return
-            self.waiting.remove(answer)
-            self.running.append(answer)
-            self._started[answer] = time.monotonic()
-            answer.start(*taken)
-            self.tell_places()
+            try:
+                if not self._start(answer):
+                    return
+            except BaseException as error:
+                self._fail(answer, error)
+
+    def _start(self, answer: Answer) -> bool:
+        """Give a request its slot. → False while none is free."""
+        taken = (None, 0) if answer.beams else self._arena.take(answer.keys)
+        if taken is None:
+            return False
+        answer.slot = taken[0]
+        self.waiting.remove(answer)
+        self.running.append(answer)
+        self._started[answer] = time.monotonic()
+        answer.start(*taken)
+        return True
 
     def _encode(self) -> None:
         answer = next((a for a in self.running if a.phase is Phase.ENCODING), None)
@@ -134,7 +180,10 @@ class Scheduler:
 
         def unit() -> None:
             self.counts["unit.beams"] += 1
-            self.round()
+            try:
+                self.round()
+            except Exception as error:
+                raise RoundFailed from error
             self._still(answer)
 
         def work() -> None:
@@ -151,6 +200,7 @@ class Scheduler:
             self._forward(decoding + prefilling)
 
     def _still(self, answer: Answer) -> None:
+        self.progress = time.monotonic()
         self.end_interrupted()
         if answer not in self.running:
             raise Interrupted
@@ -176,7 +226,7 @@ class Scheduler:
             for answer in list(self.running):
                 try:
                     answer.tell()
-                except Exception as error:
+                except BaseException as error:
                     self._fail(answer, error)
 
     def _piece(self, answer: Answer) -> Piece:
@@ -220,7 +270,7 @@ class Scheduler:
         """One request's next token; a failure here is its own, and the forward need not be redone."""
         try:
             reason = answer.advance(logits, best)
-        except Exception as error:
+        except BaseException as error:
             self._fail(answer, error)
             return
         if reason is not None:
@@ -234,7 +284,8 @@ class Scheduler:
         """
         try:
             work()
-        except Interrupted:
+            self.progress = time.monotonic()
+        except (Interrupted, RoundFailed):
             raise
         except Exception as error:
             typed = as_device_error(error)
@@ -262,11 +313,8 @@ class Scheduler:
         self._rate /= 4
         self.counts["out_of_memory"] += 1
 
-    def _fail(self, answer: Answer, error: Exception) -> None:
-        if not isinstance(error, InstructBlipError):
-            log.exception("request %s failed", answer.request.request_id)
-            error = failed_inside(error)
-        self.end(answer, FinishReason.ERROR, error)
+    def _fail(self, answer: Answer, error: BaseException) -> None:
+        self.end(answer, FinishReason.ERROR, _fault(answer, error))
 
     def recover(self, error: BaseException) -> None:
         """After a failure of the scheduler itself: running requests start over from their turns.
@@ -275,17 +323,37 @@ class Scheduler:
         """
         log.error("the engine's loop failed and starts again", exc_info=error)
         self.counts["restarts"] += 1
-        for answer in list(self.running):
-            if answer.retried:
+        for answer in list(reversed(self.running)):  # the first of them is the first in line again
+            if answer.suspected:
                 self.end(answer, FinishReason.ERROR, restarted())
                 continue
-            self.running.remove(answer)
-            self._started.pop(answer, None)
-            if answer.slot is not None:
-                answer.slot.busy = False
-            answer.retried = True
-            answer.restart()
-            self.waiting.appendleft(answer)
-        for slot in self._arena.slots:
-            self._arena.cut(slot, 0)
+            answer.suspected = True
+            try:
+                self.running.remove(answer)
+                answer.restart()
+                self.waiting.appendleft(answer)
+            except BaseException as fault:
+                self._fail(answer, fault)
+        self.forget()
         self.tell_places()
+
+    def forget(self) -> None:
+        """Nobody runs, and no slot holds anything. Whoever ran and is not waiting is lost."""
+        self.running.clear()
+        self._started.clear()
+        for slot in self._arena.slots:
+            slot.busy = False
+            slot.keys.clear()
+
+    def end_lost(self, arrivals: Collection[Answer]) -> None:
+        """End the requests that a failure has left in no line."""
+        for answer in self.open.difference(self.waiting, self.running, arrivals):
+            self._finish(answer, FinishReason.ERROR, restarted())
+
+
+def _fault(answer: Answer, error: BaseException) -> InstructBlipError:
+    """What is told of a failure; the log has the rest."""
+    if isinstance(error, InstructBlipError):
+        return error
+    log.error("request %s failed", answer.request.request_id, exc_info=error)
+    return failed_inside(error)

@@ -10,6 +10,7 @@ from typing import Any
 from instructblip.engine.base import (
     Delta,
     FinishReason,
+    Health,
     ModelCard,
     Phase,
     Request,
@@ -82,6 +83,10 @@ class SlowEngine:
     def statistics(self) -> dict[str, Any]:
         """Waiting and running."""
         return {"waiting": len(self.line), "running": self.running}
+
+    def health(self) -> Health:
+        """It always gets on."""
+        return Health()
 
     def close(self, timeout: float = 3.0) -> None:
         """Nothing to stop."""

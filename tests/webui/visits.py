@@ -32,15 +32,18 @@ class Visit:
         self._pulse.__exit__(*caught)
         self._http.close()
 
-    def event(self, name: str | None, kind: str, first: Any = None) -> None:
-        """Trigger an event of a component (None: the page), with a value for its first input."""
+    def event(self, name: str | None, kind: str, first: Any = None) -> str:
+        """Trigger an event of a component (None: the page), with a value for its first input.
+
+        → what the server answers with: the parts of the page that change.
+        """
         target = (self._ids[name], kind) if name else (0, kind)
         call = self._calls[target]
         data = [self._values.get(i) for i in call["inputs"]]
         if first is not None:
             data[0] = first
         body = {"data": data, "fn_index": call["id"], "session_hash": self._session}
-        self._http.post("/gradio_api/run/predict", json=body).raise_for_status()
+        return self._http.post("/gradio_api/run/predict", json=body).raise_for_status().text
 
     def follow(self) -> str:
         """Read the running answer's stream to its end; the last message's text."""
