@@ -146,13 +146,7 @@ def _decode(
             f"The file{called} is empty (0 bytes). Choose another picture.", code="picture_empty"
         )
     if len(data) > max_bytes:
-        raise PictureError(
-            f"The file{called} is {len(data) / 2**20:.0f} MB; at most {max_bytes / 2**20:.0f} MB "
-            "are taken. Save it smaller.",
-            code="picture_too_large",
-            size=f"{len(data) / 2**20:.0f}",
-            limit=f"{max_bytes / 2**20:.0f}",
-        )
+        raise too_large(len(data), max_bytes, called)
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
         raise PictureError(
             f"The file{called} is a HEIC picture, which cannot be read here. "
@@ -186,6 +180,17 @@ def _decode(
             code="picture_truncated",
         ) from error
     return picture, kind
+
+
+def too_large(size: int, max_bytes: int, called: str = "") -> PictureError:
+    """The error of a file of too many bytes."""
+    return PictureError(
+        f"The file{called} is {size / 2**20:.0f} MB; at most {max_bytes / 2**20:.0f} MB "
+        "are taken. Save it smaller.",
+        code="picture_too_large",
+        size=f"{size / 2**20:.0f}",
+        limit=f"{max_bytes / 2**20:.0f}",
+    )
 
 
 def _refuse_bomb(picture: Image.Image, max_pixels: int, called: str) -> None:

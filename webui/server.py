@@ -17,8 +17,10 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 
 from instructblip.engine.base import Engine
 from instructblip.errors import InstructBlipError
+from webui.decoding import Decoder
 from webui.guard import Guard, set_cookie
 from webui.i18n import LANGUAGES, text
+from webui.picture_reader import Limits
 from webui.runs import Runs
 from webui.sessions import COOKIE, Signer, load_key, owner_of
 from webui.settings import Settings
@@ -39,12 +41,15 @@ def create_app(
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     private_folder()
     signer, uploads = Signer(load_key(Path(settings.data))), Uploads()
+    decoder = Decoder(Limits(file=settings.max_upload * 2**20))
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        decoder.open()
         watching = asyncio.create_task(ClosedTabs(page.state_holder).watch())
         yield
         watching.cancel()
+        await asyncio.to_thread(decoder.close)
         await runs.close()
         await asyncio.to_thread(engine.close, 1.0)
 
@@ -52,7 +57,9 @@ def create_app(
     app.state.origins = {origin.lower() for origin in settings.origins}
     _routes(app, engine, store)
     _login_routes(app, settings, signer)
-    page = build_page(engine, store, runs, owner_of=owner_of, owned_upload=uploads.read)
+    page = build_page(
+        engine, store, runs, owner_of=owner_of, owned_upload=uploads.read, decoder=decoder
+    )
     app = gr.mount_gradio_app(
         app,
         page,

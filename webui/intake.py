@@ -1,0 +1,59 @@
+"""How a picture comes to be kept: a stranger's is read elsewhere, the server's own ones here."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from webui.decoding import Decoder
+from webui.store import Store
+from webui.view import Who
+
+SCENE_SIZE = 224  # pixels: larger than the embedded model sees, for people to look at
+
+
+class Intake:
+    """Pictures on their way into the store; each way gives the kept picture's id.
+
+    Args:
+        store: where they are kept.
+        decoder: reads strangers' files.
+        owned_upload: (owner, path) → bytes of a file that this owner uploaded.
+    """
+
+    def __init__(
+        self, store: Store, decoder: Decoder, owned_upload: Callable[[str, str], bytes]
+    ) -> None:
+        self._store, self._decoder, self._owned_upload = store, decoder, owned_upload
+
+    async def upload(self, who: Who, path: str) -> str:
+        """A file that the asker has uploaded.
+
+        Raises:
+            UnknownTurn: it is somebody else's, or gone.
+            Busy, PictureError, EngineStopped: as :meth:`webui.decoding.Decoder.read`.
+        """
+        prepared = await self._decoder.read(who.client, lambda: self._owned_upload(who.owner, path))
+        name = Path(path).name
+        return await asyncio.to_thread(self._store.keep_picture, who.owner, prepared, name)
+
+    async def own(self, who: Who, data: bytes, name: str) -> str:
+        """A picture of the server's own, as its examples are."""
+        return await asyncio.to_thread(self._store.add_picture, who.owner, data, name)
+
+    async def scene(self, who: Who, languages: str) -> tuple[str, tuple[str, ...]]:
+        """A new scene of the embedded model's world, and questions about it."""
+
+        def compose() -> tuple[str, tuple[str, ...]]:
+            from instructblip import scenes, suggestions
+
+            scene = scenes.compose(secrets.randbelow(2**31), size=SCENE_SIZE)
+            out = io.BytesIO()
+            scene.image.save(out, "PNG")
+            asks = suggestions.ask_suggestions(scene, languages)
+            return self._store.add_picture(who.owner, out.getvalue(), "scene.png"), tuple(asks)
+
+        return await asyncio.to_thread(compose)
