@@ -218,22 +218,26 @@ class Decoder:
         with self._changed:
             if not job.gone:
                 job.process, job.since = process, time.monotonic()
+                self._changed.notify_all()  # there is something to watch
             return not job.gone
 
     def _watch(self) -> None:
         """Look after the processes: how long they take, and whether one is to give way."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._running or self._closed)
+                self._changed.wait_for(lambda: self._closed or self._processes())
                 if self._closed:
                     return
-                running = {job: job.process for job in self._running if job.process is not None}
+                running = self._processes()
             used = {job: process.seconds() for job, process in running.items()}
             for job, process in running.items():
                 if error := self._excess(job, process, used[job]):
                     process.kill(error)
             self._make_room(used)
             time.sleep(_TICK)
+
+    def _processes(self) -> dict[_Job, PictureProcess]:
+        return {job: job.process for job in self._running if job.process is not None}
 
     def _excess(self, job: _Job, process: PictureProcess, seconds: float) -> PictureError | None:
         """Why a picture is to be given up. On Linux the process's own limits come first."""

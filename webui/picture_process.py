@@ -78,7 +78,7 @@ class PictureProcess:
             header = json.loads(read_frame(self._out, _MOST_HEADER))
             picture = read_frame(self._out, _MOST_PICTURE)
             return self._understood(header, picture)
-        except (OSError, EOFError, ValueError, KeyError, TypeError):
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
             raise self._killed or self._ended() from None
 
     def kill(self, why: PictureError | None = None) -> None:
@@ -129,8 +129,10 @@ class PictureProcess:
             limit=limit,
         )
 
-    def _understood(self, header: dict[str, Any], picture: bytes) -> Prepared:
-        """What the process says, as far as it may say that; KeyError or ValueError otherwise."""
+    def _understood(self, header: Any, picture: bytes) -> Prepared:
+        """What the process says, as far as it may say that; KeyError and the like otherwise."""
+        if not isinstance(header, dict):
+            raise ValueError("no header")
         code = header.get("code")
         if code == "picture_too_hungry":
             raise self.too_hungry()
