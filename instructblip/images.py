@@ -18,11 +18,13 @@ from instructblip.errors import PictureError
 
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000  # 64 megapixels: above any phone, far below a decompression bomb
+MAX_LENGTH = 32_768  # pixels on a side as it comes: above browsers' longest screenshots (32,767)
 MAX_SIDE = 2048  # what is kept; the model itself sees far fewer pixels
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # MPO opens as JPEG
 # CLIP's statistics, as LAVIS's BlipImageBaseProcessor uses them (lavis/processors/blip_processors.py).
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_DEEP = ("I;16", "I;16B", "I;16L", "I", "F")  # modes of more than 8 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,14 @@ def prepare(
 
     Raises:
         PictureError: codes ``picture_empty``, ``picture_too_large``, ``picture_heic``,
-            ``picture_unreadable``, ``picture_bomb``, ``picture_truncated``.
+            ``picture_unreadable``, ``picture_bomb``, ``picture_long``, ``picture_truncated``.
+        MemoryError: there is not enough memory to decode it.
     """
-    picture, kind = _decode(data, max_bytes, max_pixels)
-    picture = upright_rgb(picture)
-    if max(picture.size) > max_side:
+    picture, kind = _decode(data, max_bytes, max_pixels, enough=2 * max_side)
+    if max(picture.size) > max_side:  # first of all: every copy of a large one takes 256 MB
+        picture = _smooth(picture)
         picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    picture = upright_rgb(picture)
     # JPEG in, JPEG out; everything else stays lossless, unless that would be large.
     out = io.BytesIO()
     lossless = kind not in ("JPEG", "MPO")
@@ -78,13 +82,26 @@ def prepare(
 def upright_rgb(picture: Image.Image) -> Image.Image:
     """Apply the EXIF orientation and composite transparency on white; returns mode RGB."""
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+    if _transparent(picture):
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(ground, picture)
-    if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+    if picture.mode in _DEEP:
         picture = _to_eight_bits(picture)
     return picture.convert("RGB")
+
+
+def _smooth(picture: Image.Image) -> Image.Image:
+    """The picture in a mode that can be reduced: palettes, colour keys and 16 bits cannot."""
+    if picture.mode in ("P", "PA") or "transparency" in picture.info:
+        return picture.convert("RGBA" if _transparent(picture) else "RGB")
+    if picture.mode == "1":
+        return picture.convert("L")
+    return _to_eight_bits(picture) if picture.mode in _DEEP else picture
+
+
+def _transparent(picture: Image.Image) -> bool:
+    return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
 
 
 def open_upright(data: bytes) -> Image.Image:
@@ -116,22 +133,20 @@ def open_as_lavis(path: str | Path) -> Image.Image:
 
 
 def _decode(
-    data: bytes, max_bytes: int, max_pixels: int, name: str = ""
+    data: bytes, max_bytes: int, max_pixels: int, name: str = "", enough: int = 0
 ) -> tuple[Image.Image, str]:
-    """The first frame, fully loaded, and its format."""
+    """The first frame, fully loaded, and its format.
+
+    ``enough``: a JPEG may be decoded at a half, fourth or eighth of its size whose longer side still
+    has so many pixels; 0: never reduced.
+    """
     called = f" {name}" if name else ""
     if not data:
         raise PictureError(
             f"The file{called} is empty (0 bytes). Choose another picture.", code="picture_empty"
         )
     if len(data) > max_bytes:
-        raise PictureError(
-            f"The file{called} is {len(data) / 2**20:.0f} MB; at most {max_bytes / 2**20:.0f} MB "
-            "are taken. Save it smaller.",
-            code="picture_too_large",
-            size=f"{len(data) / 2**20:.0f}",
-            limit=f"{max_bytes / 2**20:.0f}",
-        )
+        raise too_large(len(data), max_bytes, called)
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
         raise PictureError(
             f"The file{called} is a HEIC picture, which cannot be read here. "
@@ -145,6 +160,9 @@ def _decode(
             _refuse_bomb(picture, max_pixels, called)
             kind = picture.format or ""
             picture.seek(0)
+            if enough:
+                share = enough / max(picture.size)
+                picture.draft(None, (_part(picture.width, share), _part(picture.height, share)))
             picture.load()
     except Image.DecompressionBombError:
         raise _bomb(called, 0, 0, max_pixels) from None
@@ -155,6 +173,8 @@ def _decode(
             code="picture_unreadable",
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError) as error:
+        if "out of memory" in str(error):  # as Pillow's own decoders say it
+            raise MemoryError(str(error)) from error
         raise PictureError(
             f"The picture{called} is damaged or cut short ({error}). Send it again.",
             code="picture_truncated",
@@ -162,9 +182,33 @@ def _decode(
     return picture, kind
 
 
+def too_large(size: int, max_bytes: int, called: str = "") -> PictureError:
+    """The error of a file of too many bytes."""
+    return PictureError(
+        f"The file{called} is {size / 2**20:.0f} MB; at most {max_bytes / 2**20:.0f} MB "
+        "are taken. Save it smaller.",
+        code="picture_too_large",
+        size=f"{size / 2**20:.0f}",
+        limit=f"{max_bytes / 2**20:.0f}",
+    )
+
+
 def _refuse_bomb(picture: Image.Image, max_pixels: int, called: str) -> None:
     if picture.width * picture.height > max_pixels:
         raise _bomb(called, picture.width, picture.height, max_pixels)
+    if max(picture.size) > MAX_LENGTH:
+        size = f"{picture.width}×{picture.height}"
+        raise PictureError(
+            f"The picture{called} has {size} pixels; at most {MAX_LENGTH} are taken on a side. "
+            "Cut a part of it out, or save it smaller.",
+            code="picture_long",
+            size=size,
+            limit=MAX_LENGTH,
+        )
+
+
+def _part(length: int, share: float) -> int:
+    return max(int(length * share), 1)
 
 
 def _bomb(called: str, width: int, height: int, max_pixels: int) -> PictureError:

@@ -11,6 +11,7 @@ import gradio as gr
 from instructblip.engine.base import Engine, ModelCard
 from webui import presets, render, sampling
 from webui.components import PictureBox, QuestionBox
+from webui.decoding import Decoder
 from webui.examples import load_examples
 from webui.handlers import Handlers
 from webui.runs import Runs
@@ -36,6 +37,7 @@ def build_page(
     runs: Runs,
     owner_of: Callable[[Any], str],
     uploads: Uploads,
+    decoder: Decoder,
 ) -> gr.Blocks:
     """The whole page. ``server.create_app`` mounts it with ``theme.page_look()``."""
     card = engine.card
@@ -78,7 +80,7 @@ def build_page(
         parts = Parts(
             header, history, live, notice, strip, box, picture, about, about_narrow, chats, panel
         )
-        handlers = Handlers(engine, store, runs, parts, load_examples(), owner_of, uploads)
+        handlers = Handlers(engine, store, runs, parts, load_examples(), owner_of, uploads, decoder)
         _wire(page, handlers, parts, view, boot, search, new_chat, scene)
         _wire_panel(preset, panel, reset, card)
     return page

@@ -2,7 +2,7 @@
 
 Gradio's own preprocessing opens files and raises English errors, and its postprocessing copies
 pictures into a folder that anyone with the path can read. Here a path comes in untouched, for
-``server.owned_upload`` to check, and a stored picture goes out as its owner-only address.
+``webui.uploads`` to check, and a stored picture goes out as its owner-only address.
 """
 
 from __future__ import annotations

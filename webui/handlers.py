@@ -7,12 +7,10 @@ which :meth:`Handlers.attach` only attaches.
 
 from __future__ import annotations
 
-import asyncio
-import io
 import logging
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,11 @@ import gradio as gr
 from instructblip.engine.base import Engine
 from instructblip.errors import InstructBlipError, UnknownTurn
 from webui import render, sampling
+from webui.bounds import client_of
+from webui.decoding import Decoder
 from webui.examples import Example
 from webui.i18n import error_text, language_of, text
+from webui.intake import Intake
 from webui.runs import Runs
 from webui.store import Store, Turn
 from webui.uploads import Uploads
@@ -31,7 +32,6 @@ from webui.view import Parts, View, Who, address_chat, boot_values
 log = logging.getLogger(__name__)
 Changes = dict[Any, Any]
 MAX_SEARCH = 200  # characters
-SCENE_SIZE = 224  # pixels: larger than the embedded model sees, for people to look at
 
 
 class Handlers:
@@ -40,10 +40,11 @@ class Handlers:
     def __init__(
         self, engine: Engine, store: Store, runs: Runs, parts: Parts, examples: list[Example],
         owner_of: Callable[[Any], str], uploads: Uploads,
+        decoder: Decoder,
     ) -> None:  # fmt: skip
         self.engine, self.store, self.runs = engine, store, runs
         self.parts, self.examples = parts, examples
-        self._owner_of, self._uploads = owner_of, uploads
+        self._owner_of, self._intake = owner_of, Intake(store, decoder, uploads)
 
     # --- opening -----------------------------------------------------------------------------------
 
@@ -92,7 +93,7 @@ class Handlers:
         try:
             several = ""
             if files:
-                view.picture_id, view.offers = await self._take_upload(who, files[-1]), ()
+                view.picture_id, view.offers = await self._intake.upload(who, files[-1]), ()
                 changes.update(self._picture(view, who))
                 changes[self.parts.box] = {"text": words, "files": []}
                 if len(files) > 1:
@@ -148,9 +149,7 @@ class Handlers:
             example = self.examples[int(wanted)] if wanted.isdecimal() else self.examples[0]
             questions = example.questions(self.engine.card.spoken(who.language))
             question = words if words in questions else questions[0]
-            view.picture_id = await asyncio.to_thread(
-                self.store.add_picture, who.owner, example.data, example.path.name
-            )
+            view.picture_id = await self._intake.own(who, example.data, example.path.name)
             await self._ask(view, who, view.leaf_id, question, view.picture_id, settings)
         else:
             turn = self._turn_here(view, who, wanted)
@@ -191,7 +190,8 @@ class Handlers:
         elif name == "delete":
             self._delete(view, who, wanted)
         elif name == "scene" and self.engine.card.scenes:
-            view.picture_id, view.offers = await asyncio.to_thread(self._new_scene, who)
+            spoken = self.engine.card.spoken(who.language)
+            view.picture_id, view.offers = await self._intake.scene(who, spoken)
             return self._picture(view, who) | self._say("")
         else:
             return self._box(view)
@@ -254,9 +254,13 @@ class Handlers:
     async def take_picture(self, path: str | None, view: View, request: gr.Request) -> Changes:
         """A picture was dropped, pasted, chosen or photographed in the picture box."""
         who = self._who(request, view)
+        view.choices += 1
+        choice = view.choices
         try:
-            view.picture_id = await self._take_upload(who, path) if path else None
-            view.offers = ()
+            picture_id = await self._intake.upload(who, path) if path else None
+            if view.choices != choice:  # another one was chosen while this was read
+                return {self.parts.notice: gr.skip()}
+            view.picture_id, view.offers = picture_id, ()
             return self._picture(view, who) | self._say("")
         except Exception as error:
             return self._picture(view, who) | self._failed(who, error)
@@ -268,24 +272,6 @@ class Handlers:
             return await self._act_moving("scene", "", "", view, who)
         except Exception as error:
             return self._failed(who, error)
-
-    def _new_scene(self, who: Who) -> tuple[str, tuple[str, ...]]:
-        from instructblip import scenes, suggestions
-
-        scene = scenes.compose(secrets.randbelow(2**31), size=SCENE_SIZE)
-        out = io.BytesIO()
-        scene.image.save(out, "PNG")
-        asks = suggestions.ask_suggestions(scene, self.engine.card.spoken(who.language))
-        return self.store.add_picture(who.owner, out.getvalue(), "scene.png"), tuple(asks)
-
-    async def _take_upload(self, who: Who, path: str) -> str:
-        def work() -> str:
-            data = self._uploads.read(who.owner, path)
-            picture_id = self.store.add_picture(who.owner, data, Path(path).name)
-            self._uploads.used(path, picture_id)
-            return picture_id
-
-        return await asyncio.to_thread(work)
 
     # --- inside ------------------------------------------------------------------------------------
 
@@ -345,7 +331,8 @@ class Handlers:
         return self.runs.find(view.leaf_id) if view.leaf_id else None
 
     def _who(self, request: gr.Request, view: View) -> Who:
-        who = Who(self._owner_of(request), language_of(request))
+        owner = self._owner_of(request)
+        who = Who(owner, language_of(request), replace(client_of(request), owner=owner))
         if not view.loaded:  # the server forgot this tab, or is a new one: its address tells
             view.loaded, view.revived = True, True
             with suppress(UnknownTurn):

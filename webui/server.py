@@ -21,15 +21,17 @@ from webui.asgi.front import Front
 from webui.asgi.guard import Guard, set_cookie
 from webui.asgi.place import Place
 from webui.asgi.streams import StreamsOverWebSocket
+from webui.decoding import Decoder
 from webui.health import HealthReport
 from webui.i18n import LANGUAGES, text
-from webui.intake import add_file_routes
+from webui.picture_reader import Limits
 from webui.runs import Runs
 from webui.sessions import COOKIE, Signer, load_key, owner_of
 from webui.settings import Settings
 from webui.store import Store
 from webui.tabs import GradioTables, Tabs
 from webui.theme import EarlyScript, page_look
+from webui.upload_routes import add_file_routes
 from webui.uploads import Uploads, private_folder
 
 log = logging.getLogger(__name__)
@@ -46,14 +48,17 @@ def create_app(
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     uploads = Uploads(Path(private_folder()))
     signer = Signer(load_key(Path(settings.data)))
+    decoder = Decoder(Limits(file=settings.max_upload * 2**20))
     store.on_released = uploads.released
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        decoder.open()
         watching = [asyncio.create_task(tabs.watch()), asyncio.create_task(_sweep(uploads))]
         yield
         for task in watching:
             task.cancel()
+        await asyncio.to_thread(decoder.close)
         await runs.close()
         await asyncio.to_thread(engine.close, 1.0)
 
@@ -62,7 +67,7 @@ def create_app(
     _routes(app, engine, store)
     _login_routes(app, settings, signer)
     add_file_routes(app, uploads, settings.max_upload * 2**20)
-    page = build_page(engine, store, runs, owner_of=owner_of, uploads=uploads)
+    page = build_page(engine, store, runs, owner_of=owner_of, uploads=uploads, decoder=decoder)
     app = gr.mount_gradio_app(
         app,
         page,

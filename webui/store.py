@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from instructblip.errors import InstructBlipError
-from instructblip.images import MAX_BYTES, prepare
+from instructblip.images import MAX_BYTES, Prepared, prepare
 from webui.disk import fill_database, fill_folder, plain_errors, transaction
 from webui.pictures import PictureFolder, is_picture_id
 from webui.records import Chat, Turn, chat_of, storable, title_of, turn_of, unknown
@@ -122,12 +122,15 @@ class Store:
     # --- pictures ------------------------------------------------------------------------------
 
     def add_picture(self, owner: str, data: bytes, name: str = "") -> str:
-        """Check a picture, keep it upright and free of metadata, and return its id.
+        """Read a trusted picture in this process, keep it and return its id.
 
         Raises:
             PictureError: the bytes are not a picture we can read.
         """
-        prepared = prepare(data, max_bytes=self._max_picture)
+        return self.keep_picture(owner, prepare(data, max_bytes=self._max_picture), name)
+
+    def keep_picture(self, owner: str, prepared: Prepared, name: str = "") -> str:
+        """Keep a picture that was read, upright and free of metadata, and return its id."""
         now = time.time()
         with self._write():
             picture_id = self._pictures.write(prepared.data)

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from webui.bounds import Client
+
 
 @dataclass
 class View:
@@ -14,6 +16,7 @@ class View:
     chat_id: str | None = None
     leaf_id: str | None = None
     picture_id: str | None = None  # for the next question
+    choices: int = 0  # pictures chosen so far: one that takes long does not replace a later one
     offers: tuple[str, ...] = ()  # questions that suit this picture
     search: str = ""
     epoch: int = 0  # grows when the tab turns to something else; an older attachment then ends
@@ -33,10 +36,11 @@ class View:
 
 @dataclass(frozen=True)
 class Who:
-    """The asker: whose data, in which language."""
+    """The asker: whose data, in which language, and whom his bounds count."""
 
     owner: str
     language: str
+    client: Client
 
 
 @dataclass(frozen=True)

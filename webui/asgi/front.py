@@ -140,7 +140,9 @@ def canonical(path: str, root: str = "") -> str | None:
     if odd or not path.startswith("/") or not path.isprintable():
         return None
     parts = path.split("/")
-    if any(part in (".", "..") or len(part.encode("utf-8", "replace")) > _LONGEST for part in parts):
+    if any(
+        part in (".", "..") or len(part.encode("utf-8", "replace")) > _LONGEST for part in parts
+    ):
         return None
     return path if len(parts) <= _DEEPEST else None
 
