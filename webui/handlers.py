@@ -97,10 +97,8 @@ class Handlers:
                 changes.update(self._picture(view, who))
                 changes[self.parts.box] = {"text": words, "files": []}
                 if len(files) > 1:
-                    name = Path(files[-1]).name
-                    several = text(
-                        who.language, "hint_several_pictures", count=len(files), name=name
-                    )
+                    language, name = who.language, Path(files[-1]).name
+                    several = text(language, "hint_several_pictures", count=len(files), name=name)
             if not words:
                 return changes | self._hint(who, "hint_empty_picture" if files else "hint_empty")
             if view.picture_id is None:
@@ -157,9 +155,8 @@ class Handlers:
             if name == "retry":
                 settings, sampled = sampling.for_retry(settings)
                 if sampled:
-                    note = text(
-                        who.language, "retry_sampled", temperature=settings.sampling.temperature
-                    )
+                    used = settings.sampling.temperature
+                    note = text(who.language, "retry_sampled", temperature=used)
             else:
                 question = words.strip()
                 if not question:
@@ -343,8 +340,7 @@ class Handlers:
         """The whole conversation of this tab, and the list of chats."""
         card, language = self.engine.card, who.language
         chat = self.store.chat(who.owner, view.chat_id) if view.chat_id else None
-        turns = self.store.path_to(who.owner, view.leaf_id) if chat and view.leaf_id else []
-        turns = [self.runs.saving.shown(turn) for turn in turns]
+        turns = self.runs.path_to(who.owner, view.leaf_id) if chat and view.leaf_id else []
         run = self._running(view)
         live = ""
         view.live_id = view.leaf_id if run is not None else None

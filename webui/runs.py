@@ -282,6 +282,10 @@ class Runs:
         """The running answer of this turn, if there is one."""
         return self._runs.get(turn_id)
 
+    def path_to(self, owner: str, turn_id: str) -> list[Turn]:
+        """As :meth:`Store.path_to`, with the answers that the store has not taken yet."""
+        return [self.saving.shown(turn) for turn in self.store.path_to(owner, turn_id)]
+
     def running(self, owner: str) -> list[Run]:
         """The owner's running answers."""
         return [run for run in list(self._runs.values()) if run.owner == owner]
@@ -325,7 +329,7 @@ class Runs:
     ) -> Request:
         history = tuple(
             _past(earlier)
-            for earlier in map(self.saving.shown, self.store.path_to(owner, turn.id)[:-1])
+            for earlier in self.path_to(owner, turn.id)[:-1]
             if earlier.answer_ids or earlier.answer
         )
         for picture_id in {turn.picture_id, *(past.picture_id for past in history)}:

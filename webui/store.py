@@ -53,11 +53,7 @@ class Store:
             self._db.close()
 
     def probe(self) -> None:
-        """Write something small, and keep nothing of it.
-
-        Raises:
-            InstructBlipError: ``store_full`` or ``store_unwritable``.
-        """
+        """Write something small and keep nothing of it, or raise as every write does."""
         with plain_errors():
             fill_folder(self.folder)
         with self._write():

@@ -184,18 +184,20 @@ class LocalEngine:
 
         → None when the engine was closed, or the last of too many failures in a row.
         """
-        failures, last = 0, None
+        failures, error = 0, None
         while failures < FAILURES:
             try:
+                if error is not None:
+                    self._closing.wait(FIRST_PAUSE * 2 ** (failures - 1))
+                    self._restart(error)
+                    error = None
                 if not self._wait_for_work():
                     return None
                 self._scheduler.round()
                 failures = 0
-            except BaseException as error:
-                last, failures = error, failures + 1
-                self._restart(error)
-                self._closing.wait(FIRST_PAUSE * 2 ** (failures - 1))
-        return last
+            except BaseException as fault:
+                error, failures = fault, failures + 1
+        return error
 
     def _wait_for_work(self) -> bool:
         with self._changed:
