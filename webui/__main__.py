@@ -84,6 +84,11 @@ def serve(
     """
     import uvicorn
 
+    from webui.asgi.descriptors import limits_of
+    from webui.asgi.lines import Lines
+    from webui.asgi.listening import connection_of
+    from webui.asgi.repeats import hold_back_repeats
+
     load_key(Path(settings.data))  # what is wrong with the folder is said before anything slow
     store = Store(Path(settings.data), settings.max_upload * 2**20)
     recovered = store.recover()
@@ -112,16 +117,23 @@ def serve(
         stop=lambda: setattr(server, "should_exit", True),
     )
     ending = Ending(starting)
+    lines = Lines(limits_of(settings))
     config = uvicorn.Config(
         ending,
         log_level="warning",
         timeout_graceful_shutdown=1,
         root_path=settings.root_path,
         proxy_headers=True,
+        http=connection_of(lines),
+        loop="asyncio",
         ws="websockets-sansio",
+        ws_max_size=65_536,  # pages send nothing but the end
+        ws_ping_interval=20.0,
+        ws_ping_timeout=40.0,  # a browser answers by itself, whatever its tab does
         lifespan="on",
     )
-    server = _server(config, ending)
+    hold_back_repeats()
+    server = _server(config, ending, lines)
     try:
         server.run(sockets=[listening])
     finally:
@@ -253,10 +265,10 @@ def say(words: str) -> None:
     print(words, flush=True)
 
 
-def _server(config: Any, ending: Ending) -> Any:
-    import uvicorn
+def _server(config: Any, ending: Ending, lines: Any) -> Any:
+    from webui.asgi.listening import BoundedServer
 
-    class Server(uvicorn.Server):
+    class Server(BoundedServer):
         """Ends as asked, with exit code 0; uvicorn would raise the signal again afterwards."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -264,7 +276,7 @@ def _server(config: Any, ending: Ending) -> Any:
             self.force_exit = self.should_exit and sig == signal.SIGINT
             self.should_exit = True
 
-    return Server(config)
+    return Server(config, lines)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 
 from instructblip.engine.base import Engine
 from instructblip.errors import InstructBlipError
+from webui.asgi.descriptors import limits_of
+from webui.asgi.held import HeldStreams
 from webui.guard import Guard, set_cookie
 from webui.i18n import LANGUAGES, text
 from webui.runs import Runs
@@ -64,6 +66,7 @@ def create_app(
         **page_look(),
     )
     app.add_middleware(EarlyScript)
+    app.add_middleware(HeldStreams, total=limits_of(settings).streams)
     app.add_middleware(
         Guard, settings=settings, signer=signer, uploads=uploads, origins=app.state.origins
     )
