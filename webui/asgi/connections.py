@@ -24,7 +24,7 @@ HEAD_SIZE = 32_768  # bytes of a request's head, and of what is read before it i
 HEADERS = 100
 _PIECES = 256  # of a body; after that they must hold as many bytes as …
 _PIECE = 32  # … this, on average
-_HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|[A-Za-z0-9._~-]+)(?::([0-9]{1,5}))?")
+_HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|[A-Za-z0-9._~-]+)(?::([0-9]{0,5}))?")
 _RANGE = re.compile(rb"bytes=(?:[0-9]{1,15}-[0-9]{0,15}|-[0-9]{1,15})")
 
 
@@ -125,7 +125,7 @@ class HttpConnection(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         if not self.lines.may_upgrade():
-            self._refuse_upgrade()
+            self._refuse(503, b"Service Unavailable")
             return
         self.lines.move(self.line, Phase.SOCKET)
         super().handle_websocket_upgrade(event)
@@ -136,7 +136,8 @@ class HttpConnection(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
+            # Without uvicorn's words: an answer to HEAD must have none.
+            self._refuse(400, b"Bad Request")
         else:  # an answer is under way or was given; a second one would be taken for its rest
             self.transport.close()
 
@@ -160,9 +161,9 @@ class HttpConnection(H11Protocol):
     def _unasked(self) -> bool:
         return self.flow.read_paused or self.conn.they_are_waiting_for_100_continue
 
-    def _refuse_upgrade(self) -> None:
-        headers = [(b"connection", b"close"), (b"content-length", b"0"), (b"retry-after", b"5")]
-        start = h11.Response(status_code=503, headers=headers, reason=b"Service Unavailable")
+    def _refuse(self, code: int, reason: bytes) -> None:
+        headers = [(b"connection", b"close"), (b"content-length", b"0")]
+        start = h11.Response(status_code=code, headers=headers, reason=reason)
         for event in (start, h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
