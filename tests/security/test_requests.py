@@ -33,6 +33,16 @@ def socket_to(server: Server, to: str) -> websockets.sync.client.ClientConnectio
     return websockets.sync.client.connect(f"ws://127.0.0.1:{server.port}/streams?to={to}")
 
 
+def was_ended(made: websockets.sync.client.ClientConnection) -> bool:
+    try:
+        while True:
+            made.recv(20)
+    except TimeoutError:
+        return False
+    except websockets.ConnectionClosed:
+        return True
+
+
 @pytest.mark.parametrize(
     "host",
     [b"[::1", b"::1]", b"[]", b"[v1.x]", b"a b", b"\xff", b"\xe2\x84\x80", b"localhost:99999",
@@ -173,7 +183,7 @@ def test_answers_that_nobody_reads_end(server: Server, many: int) -> None:
                 made.sendall(b"GET /theme.css HTTP/1.1\r\nHost: localhost\r\n\r\n")
         except TimeoutError:  # the server does not read on while its answers wait
             pass
-        assert server.process is not None
+        assert made.recv(1)  # it is the server's now, not the kernel's
         ours = made.getsockname()[1]
 
         def there() -> bool:
@@ -191,7 +201,7 @@ def test_pings_whose_answers_nobody_reads_do_not_pile_up(server: Server) -> None
     assert server.process is not None
     process = psutil.Process(server.process.pid)
     with socket_to(server, "/gradio_api/heartbeat/pings") as made:
-        made.recv(5)
+        made.recv(20)
         before = process.memory_info().rss
         raw = made.socket
         ping = b"\x89\xfd" + b"\0\0\0\0" + b"a" * 125
@@ -208,11 +218,11 @@ def test_pings_whose_answers_nobody_reads_do_not_pile_up(server: Server) -> None
 
 def test_websockets_take_small_messages_in_few_pieces(server: Server) -> None:
     with socket_to(server, "/gradio_api/heartbeat/large") as made:
-        made.recv(5)
+        made.recv(20)
         made.send("x" * 100_000)
-        assert is_closed(made.socket, 10)
+        assert was_ended(made)
     with socket_to(server, "/gradio_api/heartbeat/pieces") as made:
-        made.recv(5)
+        made.recv(20)
         made.socket.sendall(
             b"\x01\x80\0\0\0\0".replace(b"\x80", b"\x80") + b"\x00\x80\0\0\0\0" * 5000
         )
