@@ -2,6 +2,8 @@
 
 A heartbeat only tells that a tab is there: the oldest of those who ask for nothing makes room, and
 its page goes on. A stream of events carries an answer: those are never ended for others.
+
+Of the total a newcomer takes from newcomers alone, whoever has answers here from all.
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ class HeldStreams:
             if _HEARTBEAT in scope["path"]:
                 await self._beat(client, scope, receive, send)
             elif scope["path"].endswith(_EVENTS):
+                if client.known:  # since its page was opened, perhaps
+                    self._promote(client)
                 with self._events.holding(client):
                     await self.app(scope, receive, send)
             else:
@@ -68,34 +72,37 @@ class HeldStreams:
         if held.over.is_set():
             await ended.complete()
 
+    def _promote(self, client: Client) -> None:
+        for each in self._heartbeats:
+            if each.client.owner == client.owner:
+                each.client = client
+
     def _make_room(self, client: Client) -> None:
         """End the oldest heartbeat of who has too many.
 
         Raises:
             Busy: all are of visitors who have answers here, and this one has none.
         """
-
-        def end_oldest(fits: Callable[[Client], bool]) -> bool:
-            for each in self._heartbeats:
-                if fits(each.client):
-                    each.over.set()
-                    del self._heartbeats[each]
-                    return True
-            return False
-
         clients = [each.client for each in self._heartbeats]
+        there = client.address
         if sum(each.owner == client.owner for each in clients) >= OWNER:
-            end_oldest(lambda each: each.owner == client.owner)
-        elif client.address is not None and (
-            sum(each.address == client.address for each in clients) >= self._address
-        ):
-            end_oldest(lambda each: each.address == client.address)
+            self._end_oldest(lambda each: each.owner == client.owner)
+        elif there is not None and sum(each.address == there for each in clients) >= self._address:
+            self._end_oldest(lambda each: each.address == there)
         elif len(clients) >= self._total:
-            known = client.known
-            if not end_oldest(lambda each: not each.known) and not (
-                known and end_oldest(lambda each: True)
-            ):
+            asking = self._events.of
+            ended = self._end_oldest(lambda each: not each.known and not asking(each.owner))
+            ended = ended or self._end_oldest(lambda each: client.known or not each.known)
+            if not ended:
                 raise Busy("The server is full (streams). Try again.", code="busy_streams_all")
+
+    def _end_oldest(self, fits: Callable[[Client], bool]) -> bool:
+        for each in self._heartbeats:
+            if fits(each.client):
+                each.over.set()
+                del self._heartbeats[each]
+                return True
+        return False
 
 
 class _Ended:
