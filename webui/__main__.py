@@ -19,6 +19,7 @@ from typing import Any
 from instructblip.engine.base import Engine
 from instructblip.errors import InstructBlipError
 from instructblip.quick import no_collection
+from webui.asgi.front import named_proxies
 from webui.ending import Ending
 from webui.runs import Runs
 from webui.sessions import Admission, load_key
@@ -84,6 +85,11 @@ def serve(
     """
     import uvicorn
 
+    from webui.asgi.descriptors import limits_of
+    from webui.asgi.lines import Lines
+    from webui.asgi.listening import connection_of
+    from webui.asgi.repeats import hold_back_repeats
+
     load_key(Path(settings.data))  # what is wrong with the folder is said before anything slow
     store = Store(Path(settings.data), settings.max_upload * 2**20)
     recovered = store.recover()
@@ -112,15 +118,22 @@ def serve(
         root=settings.root_path,
     )
     ending = Ending(starting)
+    lines = Lines(limits_of(settings), named_proxies(settings))
     config = uvicorn.Config(
         ending,
         log_level="warning",
         timeout_graceful_shutdown=1,
         proxy_headers=False,  # webui.asgi.front reads them, of proxies that were named
+        http=connection_of(lines),
+        loop="asyncio",
         ws="websockets-sansio",
+        ws_max_size=65_536,  # pages send nothing but the end
+        ws_ping_interval=20.0,
+        ws_ping_timeout=40.0,  # a browser answers by itself, whatever its tab does
         lifespan="on",
     )
-    server = _server(config, ending)
+    hold_back_repeats()
+    server = _server(config, ending, lines)
     try:
         server.run(sockets=[listening])
     finally:
@@ -250,10 +263,10 @@ def say(words: str) -> None:
     print(words, flush=True)
 
 
-def _server(config: Any, ending: Ending) -> Any:
-    import uvicorn
+def _server(config: Any, ending: Ending, lines: Any) -> Any:
+    from webui.asgi.listening import BoundedServer
 
-    class Server(uvicorn.Server):
+    class Server(BoundedServer):
         """Ends as asked, with exit code 0; uvicorn would raise the signal again afterwards."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -270,7 +283,7 @@ def _server(config: Any, ending: Ending) -> Any:
                     signal.signal(signal.SIGINT, signal.SIG_IGN)
                 yield
 
-    return Server(config)
+    return Server(config, lines)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 
 from instructblip.engine.base import Engine
 from instructblip.errors import InstructBlipError
+from webui.asgi.descriptors import limits_of
 from webui.asgi.front import Front
 from webui.asgi.guard import Guard, set_cookie
+from webui.asgi.held import HeldStreams
 from webui.asgi.place import Place
 from webui.asgi.streams import StreamsOverWebSocket
 from webui.decoding import Decoder
@@ -82,6 +84,7 @@ def create_app(
     place = Place(settings, app.state.origins)
     # The last one added is outermost: see webui/asgi.
     app.add_middleware(EarlyScript)
+    app.add_middleware(HeldStreams, total=limits_of(settings).streams)
     app.add_middleware(
         Guard, settings=settings, signer=signer, uploads=uploads, tabs=tabs,
         known=store.has_answers, place=place,

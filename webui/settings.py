@@ -73,6 +73,13 @@ class Settings:
     max_waiting: int = _about(64, "requests that may wait for the model")
     per_owner: int = _about(16, "answers that one visitor may have running or waiting")
     max_upload: int = _about(32, "largest picture file, in MB")
+    max_connections: int = _about(
+        0, "connections that may be open at once; 0: as the limit of open files allows"
+    )
+    patience: float = _about(
+        10.0, "seconds until the head of a request must have come; a body may pause for twice, "
+        "and an answer may stay unread for six times as long"
+    )  # fmt: skip
     lang: str = _about("", "language of the page: en or zh; the browser's unless given")
 
     def __post_init__(self) -> None:
@@ -83,6 +90,8 @@ class Settings:
         _between("max_waiting", self.max_waiting, 1, 100_000)
         _between("per_owner", self.per_owner, 1, 1000)
         _between("max_upload", self.max_upload, 1, 1024)
+        _between("max_connections", self.max_connections, 0, 1_000_000)
+        _between("patience", self.patience, 0.1, 3600)
         logins(self.auth)
         for origin in self.origins:
             scheme, _, rest = origin.partition("://")

@@ -53,6 +53,7 @@ def test_every_setting_has_a_flag_a_variable_and_a_line_in_the_file(tmp_path: Pa
         "root_path": "/ui", "share": "true", "share_server": "frp.example:7000",
         "tunnel_command": "run {port}", "grace": "2.5", "max_waiting": "3", "per_owner": "4",
         "proxies": "10.0.0.0/8,::1", "max_upload": "5", "lang": "zh", "kv_memory": "1.5", "picture_memory": "0.5",
+        "max_connections": "500", "patience": "4.5",
     }  # fmt: skip
     assert sorted(values) == sorted(NAMES)
     by_variable = read_settings([], {PREFIX + name.upper(): text for name, text in values.items()})
@@ -94,6 +95,7 @@ def test_help_tells_every_flag() -> None:
         ("--port", "80.5", "whole"), ("--grace", "-1", "0 to 86400"), ("--grace", "nan", "0 to"),
         ("--grace", "inf", "0 to"), ("--grace", "soon", "a number"), ("--max-waiting", "0", "1 to"),
         ("--per-owner", "1001", "1 to 1000"), ("--max-upload", "0", "1 to 1024"),
+        ("--max-connections", "-1", "0 to 1e+06"), ("--patience", "0", "0.1 to 3600"),
         ("--lang", "de", "en or zh"), ("--origins", "chat.example", "https://chat.example.org"),
         ("--origins", "https://a.example/path", "https://"), ("--origins", "ftp://a.example", "https"),
         ("--origins", "https://", "https://"), ("--origins", "*", "https://"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -38,7 +39,7 @@ class Front:
     def __init__(self, app: Any, settings: Settings, origins: set[str]) -> None:
         self.app = app
         self._settings, self._origins = settings, origins
-        self._proxies = tuple(ipaddress.ip_network(p, strict=False) for p in settings.proxies)
+        self._trusted = named_proxies(settings)
         self._notices = Notices(log)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -83,14 +84,6 @@ class Front:
             ADDRESS: self._address(scope, peer, trusted),
         }
 
-    def _trusted(self, peer: str) -> bool:
-        try:
-            address = ipaddress.ip_address(peer.partition("%")[0])
-        except ValueError:
-            return False
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in proxy for proxy in self._proxies)
-
     def _scheme(self, scope: Any, host: str, trusted: bool) -> str:
         """http or https (ws, wss) as the browser sees it: by the proxy's word, or the page's address."""
         scheme = scope.get("scheme", "http")
@@ -126,6 +119,21 @@ class Front:
         )
         # A near proxy stands for many; a far one is counted as the stranger that it may be.
         return network(peer) if _is_far(peer) else None
+
+
+def named_proxies(settings: Settings) -> Callable[[str], bool]:
+    """Whether an address is that of a proxy that the operator has named."""
+    proxies = tuple(ipaddress.ip_network(p, strict=False) for p in settings.proxies)
+
+    def named(peer: str) -> bool:
+        try:
+            address = ipaddress.ip_address(peer.partition("%")[0])
+        except ValueError:
+            return False
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in proxy for proxy in proxies)
+
+    return named
 
 
 def canonical(path: str, root: str = "") -> str | None:
