@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from webui.sessions import COOKIE, COOKIE_AGE, LOGIN_AGE, Signer, Visitor
-from webui.settings import Settings, is_loopback
+from webui.accounts import Accounts
+from webui.asgi.hosts import may_post, refusal
+from webui.sessions import COOKIE, COOKIE_AGE, Signer, Visitor
+from webui.settings import Settings
 from webui.uploads import UPLOAD, Uploads, asked_file, header
 
 log = logging.getLogger(__name__)
@@ -33,12 +35,14 @@ class Guard:
         app: Any,
         settings: Settings,
         signer: Signer,
+        accounts: Accounts,
         uploads: Uploads,
         origins: set[str],
     ) -> None:
         self.app = app
         self.settings = settings
         self._signer = signer
+        self._accounts = accounts
         self._uploads = uploads
         self._origins = origins  # may grow while the server runs, by a share link
         self._limit = (settings.max_upload + 1) * 2**20
@@ -60,7 +64,7 @@ class Guard:
             await _refuse(scope, receive, send, refused)
             return
         scope["instructblip.visitor"] = visitor
-        taken = _Answer(self, scope, send, visitor if fresh and not self.settings.logins else None)
+        taken = _Answer(self, scope, send, visitor if fresh and not self._accounts.asked else None)
         await self.app(scope, _limited(receive, self._limit), taken.send)
 
     # --- checks --------------------------------------------------------------------------------
@@ -68,11 +72,7 @@ class Guard:
     def _refusal(self, scope: Any) -> Response | None:
         host = header(scope, b"host").lower()
         if not self._known_host(host):
-            return _error(
-                403,
-                f"The address {host} is not known to this server. Start it with "
-                f"--origins https://{host} if it is reached under that name.",
-            )
+            return _error(403, refusal(host, _scheme(scope)))
         origin = header(scope, b"origin").lower()
         method = scope.get("method", "GET")
         crossing = method not in SAFE or scope["type"] == "websocket"
@@ -92,11 +92,11 @@ class Guard:
         return None
 
     def _known_host(self, host: str) -> bool:
-        """Against DNS rebinding: a server for this machine alone answers to its own names only."""
-        name = urlsplit(f"//{host}").hostname or ""
-        if not self.settings.loopback or is_loopback(name):
+        """Against DNS rebinding; with logins, a rebound name has no cookie."""
+        loopback = self.settings.loopback
+        if self._accounts.asked and not loopback:
             return True
-        return any(urlsplit(o).netloc == host for o in self._origins)
+        return may_post(host, self._origins, loopback=loopback)
 
     def _same(self, origin: str, host: str) -> bool:
         return origin in self._origins or urlsplit(origin).netloc == host
@@ -105,12 +105,12 @@ class Guard:
         for part in header(scope, b"cookie").split(";"):
             name, _, value = part.strip().partition("=")
             if name == COOKIE:
-                return self._signer.read(value, self.settings.logins)
+                return self._accounts.visitor(value)
         return None
 
     def _to_login(self, scope: Any) -> Response | None:
         """Without logins everybody is a visitor; with them a page goes to the login first."""
-        if not self.settings.logins:
+        if not self._accounts.asked:
             scope["instructblip.fresh"] = True
             return None
         if "text/html" in header(scope, b"accept"):
@@ -125,7 +125,7 @@ class Guard:
 
     def cookie(self, visitor: Visitor, scope: Any) -> bytes:
         """The Set-Cookie header's value."""
-        return set_cookie(self._signer, visitor, self.settings, scope).encode()
+        return set_cookie(self._signer, visitor, scope).encode()
 
     def uploaded(self, scope: Any, visitor: Visitor, body: bytes) -> None:
         """Remember whose an upload is."""
@@ -133,14 +133,15 @@ class Guard:
             self._uploads.take_answer(visitor.owner, body)
 
 
-def set_cookie(signer: Signer, visitor: Visitor, settings: Settings, scope: Any) -> str:
-    """The Set-Cookie header for a visitor; Secure when the page came over https."""
-    password = settings.logins.get(visitor.login or "", "")
-    age = LOGIN_AGE if visitor.login else COOKIE_AGE
-    scheme = header(scope, b"x-forwarded-proto") or scope.get("scheme", "")
-    secure = "; Secure" if scheme == "https" else ""
-    value = signer.cookie(visitor, password)
-    return f"{COOKIE}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"
+def set_cookie(signer: Signer, visitor: Visitor, scope: Any) -> str:
+    """The Set-Cookie header for a visitor without a login; Secure when the page came over https."""
+    secure = "; Secure" if _scheme(scope) == "https" else ""
+    value = signer.cookie(visitor)
+    return f"{COOKIE}={value}; Path=/; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax{secure}"
+
+
+def _scheme(scope: Any) -> str:
+    return header(scope, b"x-forwarded-proto") or str(scope.get("scheme", ""))
 
 
 class _Answer:
