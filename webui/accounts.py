@@ -17,7 +17,7 @@ from instructblip.errors import InstructBlipError
 from webui.authfile import COMMAND, made_hash, matches, open_to_others, read_hashes
 from webui.login_sessions import LoginSessions, Session
 from webui.sessions import Signer, Visitor
-from webui.settings import Settings
+from webui.settings import Settings, logins
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Accounts:
         self._sessions = (
             LoginSessions(Path(settings.data), settings.login_idle * 3600) if self.asked else None
         )
-        plain = settings.logins
+        plain = logins(settings.auth)
         if self._file is not None and (twice := sorted(plain.keys() & self._file.hashes().keys())):
             raise InstructBlipError(
                 f"{twice[0]!r} is in --auth and in {settings.auth_file}. Take it out of one.",

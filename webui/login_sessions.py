@@ -168,9 +168,7 @@ class LoginSessions:
             os.chmod(self.path, 0o600)
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        made = sqlite3.connect(
-            self.path, timeout=5, check_same_thread=False, isolation_level=None
-        )
+        made = sqlite3.connect(self.path, timeout=5, check_same_thread=False, isolation_level=None)
         try:
             made.execute("PRAGMA journal_mode=WAL")
             made.execute("PRAGMA synchronous=NORMAL")

@@ -53,7 +53,6 @@ def create_app(
         logins.close()
         await runs.close()
         await asyncio.to_thread(engine.close, 1.0)
-        accounts.close()
 
     app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.origins = {origin.lower() for origin in settings.origins}

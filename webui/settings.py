@@ -107,11 +107,6 @@ class Settings:
         return is_loopback(self.host)
 
     @property
-    def logins(self) -> dict[str, str]:
-        """Name → password of ``auth`` alone."""
-        return logins(self.auth)
-
-    @property
     def asks_login(self) -> bool:
         """Whether visitors log in."""
         return bool(self.auth or self.auth_file)

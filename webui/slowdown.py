@@ -85,7 +85,9 @@ class Budget:
 class Pair:
     """What newcomers have: a budget for any of them, and one for those who have waited."""
 
-    def __init__(self, now: float, fresh: tuple[float, float], patient: tuple[float, float]) -> None:
+    def __init__(
+        self, now: float, fresh: tuple[float, float], patient: tuple[float, float]
+    ) -> None:
         self.fresh, self.patient = Budget(*fresh, now), Budget(*patient, now)
 
 

@@ -8,7 +8,6 @@ import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request
@@ -23,8 +22,7 @@ from webui.devices import Device, Devices
 from webui.i18n import error_text, language_of, text
 from webui.login_sessions import AGE
 from webui.sessions import COOKIE, Signer
-from webui.slowdown import TICKET_AGE, Attempt, Slowed, SlowDown, Try
-from webui.uploads import header
+from webui.slowdown import TICKET_AGE, Attempt, SlowDown, Slowed, Try
 
 log = logging.getLogger(__name__)
 
@@ -208,11 +206,8 @@ def login_routes(app: FastAPI, logins: Logins) -> None:
 
 def put_cookie(answer: Response, request: Request, name: str, value: str, age: float) -> None:
     """Set a cookie that no script reads; over https alone where the page came so."""
-    scope: Any = request.scope
-    scheme = header(scope, b"x-forwarded-proto") or scope.get("scheme", "")
-    answer.set_cookie(
-        name, value, max_age=int(age), httponly=True, samesite="lax", secure=scheme == "https"
-    )
+    secure = request.scope.get("scheme") == "https"
+    answer.set_cookie(name, value, max_age=int(age), httponly=True, samesite="lax", secure=secure)
 
 
 async def _form(request: Request) -> tuple[str, str] | None:
