@@ -125,16 +125,18 @@ class Delays:
 class Attempt:
     """A try that may be made now; it counts as a failure unless one of these is called."""
 
-    def __init__(self, owner: SlowDown, key: tuple[str, ...], budgets: list[Budget]) -> None:
-        self._owner, self._key, self._budgets = owner, key, budgets
+    def __init__(
+        self, owner: SlowDown, key: tuple[str, ...], budgets: list[Budget], ticket: str
+    ) -> None:
+        self._owner, self._key, self._budgets, self._ticket = owner, key, budgets, ticket
 
     def right(self) -> None:
         """The password was right."""
-        self._owner._give_back(self._key, self._budgets, clear=True)
+        self._owner._give_back(self._key, self._budgets)
 
     def unused(self) -> None:
         """The password was not looked at."""
-        self._owner._give_back(self._key, self._budgets, clear=False)
+        self._owner._give_back(self._key, self._budgets, unused=self._ticket)
 
 
 class SlowDown:
@@ -159,22 +161,25 @@ class SlowDown:
         with self._lock:
             now = self._clock()
             if asked.device:
-                return self._known(("device", asked.device), now)
+                return self._known(asked, now)
             key = () if asked.address is None else (asked.address, _short(asked.name))
             budgets = self._of_newcomer(asked, self._delays.wait(key, now), now)
-            return self._passed(key, budgets, now)
+            return self._passed(asked, key, budgets, now)
 
-    def _known(self, key: tuple[str, ...], now: float) -> Attempt:
+    def _known(self, asked: Try, now: float) -> Attempt:
+        key = ("device", asked.device)
         if wait := self._delays.wait(key, now):
             raise Slowed(wait)
-        return self._passed(key, [], now)
+        return self._passed(asked, key, [], now)
 
-    def _passed(self, key: tuple[str, ...], budgets: list[Budget], now: float) -> Attempt:
+    def _passed(
+        self, asked: Try, key: tuple[str, ...], budgets: list[Budget], now: float
+    ) -> Attempt:
         for budget in budgets:
             budget.draw()
         if key:
             self._delays.count(key, now)
-        return Attempt(self, key, budgets)
+        return Attempt(self, key, budgets, asked.ticket)
 
     def _of_newcomer(self, asked: Try, delay: float, now: float) -> list[Budget]:
         """The budgets that this try draws on: those for all, or with a ticket the others."""
@@ -257,14 +262,17 @@ class SlowDown:
         self._spent = {each: end for each, end in self._spent.items() if end >= now}
         self._due = {each: due for each, due in self._due.items() if due + TICKET_AGE >= now}
 
-    def _give_back(self, key: tuple[str, ...], budgets: list[Budget], *, clear: bool) -> None:
+    def _give_back(
+        self, key: tuple[str, ...], budgets: list[Budget], unused: str | None = None
+    ) -> None:
         with self._lock:
             for budget in budgets:
                 budget.draw(-1)
-            if clear:
+            if unused is None:
                 self._delays.clear(key)
             else:
                 self._delays.take_back(key)
+                self._spent.pop(unused, None)
 
 
 def _short(name: str) -> str:

@@ -16,7 +16,8 @@ button{background:#2563eb;color:#fff;border:0}p{color:#dc2626;margin:0}a{text-al
 def login_page(language: str, note: str = "", name: str = "") -> str:
     """The login form. ``note`` says why it comes again, ``name`` what was typed."""
     said = f'<p role="alert">{html.escape(note)}</p>' if note else ""
-    typed = f' value="{html.escape(name[:200])}"' if name else ""
+    shown = name[:200].encode("utf-8", "replace").decode()
+    typed = f' value="{html.escape(shown)}"' if name else ""
     focus = (" autofocus", "") if not name else ("", " autofocus")
     return _page(
         language,
