@@ -42,7 +42,7 @@ def create_app(
     private_folder()
     signer, uploads = Signer(load_key(Path(settings.data))), Uploads()
     accounts = accounts or Accounts(settings, signer)
-    logins = Logins(accounts, signer)
+    logins = Logins(accounts, signer, settings.root_path)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:

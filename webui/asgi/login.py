@@ -49,12 +49,12 @@ class Asked:
 
 
 class Logins:
-    """Answers to login forms."""
+    """Answers to login forms. ``root``: the prefix of a proxy, in front of all addresses."""
 
     def __init__(
-        self, accounts: Accounts, signer: Signer, slowdown: SlowDown | None = None
+        self, accounts: Accounts, signer: Signer, root: str = "", slowdown: SlowDown | None = None
     ) -> None:
-        self.accounts = accounts
+        self.accounts, self.root = accounts, root
         self._devices = Devices(signer)
         self._slowdown = slowdown or SlowDown()
         self._bound = Bound("logins", **WAITING)
@@ -104,7 +104,7 @@ class Logins:
             return self._unwritable(request)
         if visitor is not None and visitor.login:
             log.info("logged out: %r", visitor.login)
-        answer = RedirectResponse("login", 303)
+        answer = RedirectResponse(f"{self.root}/login", 303)
         answer.delete_cookie(COOKIE)
         return answer
 
@@ -142,7 +142,7 @@ class Logins:
             log.error("%s", error)
             return self._unwritable(request)
         log.info("logged in: %r from %s", name, _place(asked))
-        answer = RedirectResponse("./", 303)
+        answer = RedirectResponse(f"{self.root}/", 303)
         put_cookie(answer, request, COOKIE, session, AGE)
         seen = self._devices.value(name, device.number, self.accounts.proof(name))
         put_cookie(answer, request, Devices.cookie_name(name), seen, DEVICE_AGE)
@@ -178,19 +178,19 @@ class LoginLog:
 
 
 def login_routes(app: FastAPI, logins: Logins) -> None:
-    """``/login`` and ``/logout``. Addresses in answers are relative: a prefix stays."""
+    """``/login`` and ``/logout``."""
 
     @app.get("/login")
     def form(request: Request) -> Response:
         if not logins.accounts.asked:
-            return RedirectResponse("./", 303)
+            return RedirectResponse(f"{logins.root}/", 303)
         page = login_page(language_of(request))
         return HTMLResponse(page, headers={"Cache-Control": "no-store"})
 
     @app.post("/login")
     async def enter(request: Request) -> Response:
         if not logins.accounts.asked:
-            return RedirectResponse("./", 303)
+            return RedirectResponse(f"{logins.root}/", 303)
         return await logins.enter(request)
 
     @app.get("/logout")
