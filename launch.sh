@@ -28,6 +28,7 @@ bash launch.sh infer ...           questions about pictures         (--img_path 
 bash launch.sh chat ...            chat in the terminal
 bash launch.sh test [--strict] [pytest arguments]
                                    install the test tools, lint, run the tests
+bash launch.sh passwd FILE NAME    make, change or (--remove) remove a login in a file for --auth-file
 bash launch.sh convert | vicuna | doctor | eval ...
                                    weights and checks; each has its own --help
 bash launch.sh wheelhouse DIR      download everything into DIR, for a server without internet
@@ -39,7 +40,8 @@ Options for the page:
   --host ADDRESS        where to listen; 127.0.0.1 unless given
   --port NUMBER         7860 unless given
   --share               a public link through Gradio's tunnel, always with a login
-  --auth USER:PASS      ask for a login
+  --auth-file FILE      ask for a login; the file of hashes that `passwd` makes
+  --auth USER:PASS      ask for a login; everybody on this machine can read it in `ps`
   Everything else is passed on as well: `bash launch.sh --page-help` lists it.
 
 Options for the installation:
@@ -111,7 +113,7 @@ parse() {
         PASS+=("$@")
         return
         ;;
-      serve | install | env | test | wheelhouse | infer | chat | eval | bench | convert | vicuna | doctor)
+      serve | install | env | test | wheelhouse | infer | chat | eval | bench | convert | vicuna | doctor | passwd)
         if [ "$COMMAND" = serve ] && [ ${#PASS[@]} -eq 0 ]; then COMMAND="$1"; else PASS+=("$1"); fi
         ;;
       *)
@@ -614,6 +616,10 @@ main() {
       install_aside requirements-npu-sim.txt npu-simulation torch_npu "44 MB" "a simulated NPU"
       install_aside requirements-triton-sim.txt triton-interpreter triton "188 MB" "Triton's interpreter"
       run_tests
+      ;;
+    passwd)
+      prepare run
+      run_module webui.passwd ${PASS[@]+"${PASS[@]}"}
       ;;
     *)
       prepare run

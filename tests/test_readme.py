@@ -13,6 +13,8 @@ from instructblip import cli
 from instructblip.ascend import cann_rows
 from tests.launch.conftest import Tree
 from tests.tiny import make_checkpoint
+from webui import passwd
+from webui.authfile import read_hashes
 from webui.settings import Settings, parser, read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,6 +140,11 @@ def test_a_command_is_understood(
     elif arguments[2] == "webui":
         assert arguments[:2] == ["-P", "-m"]
         assert isinstance(read_settings(arguments[3:], {}), Settings)
+    elif arguments[2] == "webui.passwd":
+        monkeypatch.chdir(tree.home)
+        monkeypatch.setattr("sys.stdin", io.StringIO("a password\n"))
+        assert passwd.main(arguments[3:]) == 0
+        assert arguments[4] in read_hashes(Path(arguments[3]))
     else:  # on the embedded model, or a small one in the reader's folder, for real
         assert arguments[:3] == ["-P", "-m", "instructblip"]
         arguments = with_folders(arguments, tree.home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import secrets
@@ -19,11 +20,12 @@ from typing import Any
 from instructblip.engine.base import Engine
 from instructblip.errors import InstructBlipError
 from instructblip.quick import no_collection
+from webui.accounts import Accounts
 from webui.asgi.front import named_proxies
 from webui.ending import Ending
 from webui.runs import Runs
-from webui.sessions import Admission, load_key
-from webui.settings import Settings, read_settings, with_login
+from webui.sessions import Admission, Signer, load_key
+from webui.settings import PREFIX, Settings, parser, read_settings, with_login
 from webui.starting import Starting
 from webui.store import Store
 from webui.stubs import no_stub_files
@@ -42,6 +44,7 @@ def main(
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         settings = _with_share_login(read_settings(argv))
+        _warn_of_ps(argv)
         listening = listen(settings.host, settings.port)
         check_data(Path(settings.data))
         _warn_if_open(settings)
@@ -90,7 +93,10 @@ def serve(
     from webui.asgi.listening import connection_of
     from webui.asgi.repeats import hold_back_repeats
 
-    load_key(Path(settings.data))  # what is wrong with the folder is said before anything slow
+    # What is wrong with the folder and the logins is said before anything slow.
+    accounts = Accounts(settings, Signer(load_key(Path(settings.data))))
+    settings = dataclasses.replace(settings, auth=())  # the passwords are hashed; they are not kept
+    os.environ.pop(PREFIX + "AUTH", None)  # programs that are started from here need none
     store = Store(Path(settings.data), settings.max_upload * 2**20)
     recovered = store.recover()
     if recovered:
@@ -108,7 +114,7 @@ def serve(
         from webui.server import create_app
 
         runs = Runs(engine, store, settings.grace, Admission(settings.per_owner))
-        return create_app(settings, engine, store, runs, build_page)
+        return create_app(settings, engine, store, runs, build_page, accounts)
 
     starting = Starting(
         load,
@@ -138,6 +144,7 @@ def serve(
         server.run(sockets=[listening])
     finally:
         store.close()
+        accounts.close()
         remove_folder(uploads)
     if starting.loading:  # half-loaded libraries do not survive an orderly end of the process
         sys.stdout.flush()
@@ -173,7 +180,7 @@ def _share(settings: Settings, port: int, app: Any) -> None:
 
 def _with_share_login(settings: Settings) -> Settings:
     """A public link always asks for a login; one is made up if none was given."""
-    if not settings.share or settings.auth:
+    if not settings.share or settings.asks_login:
         return settings
     password = secrets.token_urlsafe(9)
     say(f"Login for the share link: name guest, password {password}")
@@ -247,7 +254,7 @@ def check_data(folder: Path) -> None:
 
 
 def _warn_if_open(settings: Settings) -> None:
-    if settings.loopback or settings.logins:
+    if settings.loopback or settings.asks_login:
         return
     say(
         "*"
@@ -256,6 +263,15 @@ def _warn_if_open(settings: Settings) -> None:
         "machine\ncan chat here and use its device. Ask for a login with --auth USER:PASS, or "
         "listen on\n127.0.0.1 and use a tunnel.\n" + "*" * 78
     )
+
+
+def _warn_of_ps(argv: Sequence[str] | None) -> None:
+    if sys.platform != "win32" and parser().parse_args(argv).auth:
+        say(
+            "WARNING: everybody on this machine can read what follows --auth (ps). Keep logins in "
+            "a file of hashes\n(bash launch.sh passwd FILE NAME, then --auth-file FILE), or in the "
+            "variable INSTRUCTBLIP_AUTH."
+        )
 
 
 def say(words: str) -> None:

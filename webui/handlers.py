@@ -25,6 +25,7 @@ from webui.examples import Example
 from webui.i18n import error_text, language_of, text
 from webui.intake import Intake
 from webui.runs import Runs
+from webui.sessions import login_of
 from webui.store import Store, Turn
 from webui.uploads import Uploads
 from webui.view import Parts, View, Who, address_chat, boot_values
@@ -65,7 +66,7 @@ class Handlers:
         changes: Changes = dict(zip(self.parts.panel, values, strict=True))
         changes.update(self._show(view, who))
         changes[self.parts.notice] = render.notice(notice)
-        changes[self.parts.header] = render.header(card, who.language)
+        changes[self.parts.header] = render.header(card, who.language, login_of(who.owner))
         about = render.about(card, who.language)
         changes[self.parts.about] = changes[self.parts.about_narrow] = about
         return changes | self._box(view, wanted["draft"] or None)

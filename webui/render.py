@@ -28,6 +28,7 @@ _ICONS = {
     "delete": "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13M10 11v5M14 11v5",
     "new": "M12 5v14M5 12h14",
     "theme": "M12 3a9 9 0 1 0 9 9 7 7 0 0 1-9-9z",
+    "leave": "M14 4H6v16h8M11 12h10M17 8l4 4-4 4",
     "scene": "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15 9h.01",
 }
 
@@ -247,8 +248,8 @@ def notice(message: str, kind: str = "hint") -> str:
     return f'<div class="notice {kind}" role="alert">{escape(message)}</div>' if message else ""
 
 
-def header(card: ModelCard, language: str) -> str:
-    """Title, which model answers, where and under which licence, and the switches."""
+def header(card: ModelCard, language: str, login: str | None = None) -> str:
+    """Title, which model answers, where and under which licence, the switches, the way out."""
     facts = [card.name, card.device, card.dtype]
     if card.licence:
         facts.append(text(language, "model_licence", licence=card.licence))
@@ -264,7 +265,17 @@ def header(card: ModelCard, language: str) -> str:
             kind="word",
         )
         + button("theme", text(language, "theme_name"))
+        + (_leave(login, language) if login is not None else "")
         + "</nav></header>"
+    )
+
+
+def _leave(login: str, language: str) -> str:
+    """A form, so that it works by itself and no link of another site does the same."""
+    name = escape(text(language, "logout_name", name=login))
+    return (
+        '<form class="leave" method="post" action="logout"><button class="icon" '
+        f'aria-label="{name}" title="{name}">{icon("leave")}</button></form>'
     )
 
 

@@ -17,7 +17,6 @@ from instructblip.errors import BadRequest, Busy, InstructBlipError
 
 COOKIE = "instructblip_owner"
 COOKIE_AGE = 400 * 24 * 3600  # the longest that browsers keep
-LOGIN_AGE = 30 * 24 * 3600
 _KEY_BYTES = 32
 _VALUE = re.compile(r"([av])1\.([0-9a-f]{1,1000})\.([0-9]{1,12})\.([0-9a-f]{64})\Z")
 
@@ -40,43 +39,37 @@ class Signer:
         """A visitor without a login, seen for the first time."""
         return Visitor("a-" + secrets.token_hex(16))
 
-    def visitor_of_login(self, name: str, shared: bool = False) -> Visitor:
-        """The visitor behind a login; the same on every device.
+    def cookie(self, visitor: Visitor) -> str:
+        """The cookie's value, of a visitor without a login."""
+        name, issued = visitor.owner[2:], str(int(time.time()))
+        return f"a1.{name}.{issued}.{self.sign('a', name, issued, '')}"
 
-        Of a login that many people use, as a share link's, each browser is a visitor of its own.
-        """
-        return Visitor(f"u-{name}" + (f"\0{secrets.token_hex(16)}" if shared else ""), name)
-
-    def cookie(self, visitor: Visitor, password: str = "") -> str:
-        """The cookie's value. A login's cookie dies with its password."""
-        if visitor.login is None:
-            kind, name = "a", visitor.owner[2:]
-        else:
-            kind, name = "v", visitor.owner[2:].encode().hex()
-        issued = str(int(time.time()))
-        return f"{kind}1.{name}.{issued}.{self._sign(kind, name, issued, password)}"
-
-    def read(self, value: str, logins: dict[str, str]) -> Visitor | None:
-        """Who a cookie says it is, or None when forged, too old, or of the wrong kind."""
+    def read(self, value: str) -> Visitor | None:
+        """Whose cookie this is; None when it is forged, too old, or a login's."""
         match = _VALUE.match(value)
         if match is None:
             return None
         kind, name, issued, signature = match.groups()
-        account = _unhex(name) if kind == "v" else None
-        login = account.partition("\0")[0] if account is not None else None
-        if (login is None) is bool(logins) or (login is not None and login not in logins):
+        if kind != "a" or not hmac.compare_digest(signature, self.sign("a", name, issued, "")):
             return None
-        password = logins[login] if login is not None else ""
-        if not hmac.compare_digest(signature, self._sign(kind, name, issued, password)):
-            return None
-        age = time.time() - int(issued)
-        if age > (LOGIN_AGE if login is not None else COOKIE_AGE):
-            return None
-        return Visitor(f"u-{account}", login) if login is not None else Visitor("a-" + name)
+        return None if time.time() - int(issued) > COOKIE_AGE else Visitor("a-" + name)
 
-    def _sign(self, kind: str, name: str, issued: str, password: str) -> str:
-        secret = hashlib.sha256(password.encode()).hexdigest() if password else ""
-        message = "\0".join((kind, name, issued, secret)).encode()
+    def old_account(self, value: str, password: str) -> str | None:
+        """The account (NAME, or NAME and a browser's number) in a login's cookie of version 0.1.
+
+        It lets nobody in; a browser with a shared login finds its chats again by it.
+        """
+        match = _VALUE.match(value)
+        if match is None or match[1] != "v":
+            return None
+        secret = hashlib.sha256(password.encode("utf-8", "surrogateescape")).hexdigest()
+        if not hmac.compare_digest(match[4], self.sign("v", match[2], match[3], secret)):
+            return None
+        return _unhex(match[2])
+
+    def sign(self, kind: str, *parts: str) -> str:
+        """The signature of texts without NUL, for one kind of cookie."""
+        message = "\0".join((kind, *parts)).encode("utf-8", "surrogateescape")
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()
 
 
@@ -134,6 +127,11 @@ def owner_of(request: Any) -> str:
             code="no_owner",
         )
     return visitor.owner
+
+
+def login_of(owner: str) -> str | None:
+    """The name of the login behind an owner; None of a visitor without one."""
+    return owner[2:].partition("\0")[0] if owner.startswith("u-") else None
 
 
 class Admission:

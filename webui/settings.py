@@ -50,7 +50,17 @@ class Settings:
     host: str = _about("127.0.0.1", "address to listen on; 0.0.0.0 for all")
     port: int = _about(7860, "port to listen on")
     data: str = _about("data", "folder for chats, pictures and keys")
-    auth: tuple[str, ...] = _about((), "ask for a login: USER:PASS, several comma separated")
+    auth: tuple[str, ...] = _about(
+        (), "ask for a login: USER:PASS, several comma separated; everybody on this machine can "
+        "read a flag (ps), so rather use --auth-file, or the variable INSTRUCTBLIP_AUTH"
+    )  # fmt: skip
+    auth_file: str = _about(
+        "", "ask for a login: a file of names and hashes, made by bash launch.sh passwd FILE NAME; "
+        "read again when it changes"
+    )  # fmt: skip
+    login_idle: float = _about(
+        168.0, "hours without a visit after which a login ends; it lasts 30 days at most"
+    )
     shared_logins: tuple[str, ...] = _about(
         ("guest",), "logins that many people use: each browser has chats of its own"
     )
@@ -86,6 +96,7 @@ class Settings:
         _between("port", self.port, 1, 65535)
         _between("kv_memory", self.kv_memory, 0, 10_000)
         _between("picture_memory", self.picture_memory, 0, 10_000)
+        _between("login_idle", self.login_idle, 0.01, 720)
         _between("grace", self.grace, 0, 86_400)
         _between("max_waiting", self.max_waiting, 1, 100_000)
         _between("per_owner", self.per_owner, 1, 1000)
@@ -116,9 +127,9 @@ class Settings:
         return is_loopback(self.host)
 
     @property
-    def logins(self) -> dict[str, str]:
-        """Name → password; empty when no login is asked for."""
-        return logins(self.auth)
+    def asks_login(self) -> bool:
+        """Whether visitors log in."""
+        return bool(self.auth or self.auth_file)
 
 
 def is_loopback(name: str) -> bool:

@@ -15,7 +15,17 @@ COMMANDS = ("infer", "chat", "eval", "bench", "convert", "vicuna", "doctor")
 def test_help_names_the_commands_and_installs_nothing(tree: Tree) -> None:
     done = tree.launch("--help")
     assert done.returncode == 0
-    for word in ("infer", "chat", "test", "wheelhouse", "--python", "--torch", "--share", "--auth"):
+    for word in (
+        "infer",
+        "chat",
+        "test",
+        "wheelhouse",
+        "--python",
+        "--torch",
+        "--share",
+        "--auth",
+        "passwd FILE",
+    ):
         assert word in done.stdout
     assert done.stderr == ""
     assert tree.calls() == []
@@ -77,6 +87,13 @@ def test_a_command_gets_its_arguments(tree: Tree, command: str) -> None:
     assert done.returncode == 0, done.stderr
     passed = "<--img_path><a b.png><--prompt><What's *?><--help><>\n"
     assert f"<-P><-m><instructblip><{command}>{passed}" in done.stdout
+
+
+def test_a_login_is_made_by_a_module_of_the_page(tree: Tree) -> None:
+    done = tree.launch("passwd", "my logins", "ann", "--remove")
+    assert done.returncode == 0, done.stderr
+    assert "<-P><-m><webui.passwd><my logins><ann><--remove>\n" in done.stdout
+    assert "<webui.passwd><--help>\n" in tree.launch("passwd", "--help").stdout
 
 
 def test_options_of_the_installation_may_stand_anywhere(tree: Tree) -> None:

@@ -1,14 +1,17 @@
 """Who may see what: two browsers, every route, forged cookies, foreign pages, logins."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
 from fastapi import FastAPI
+from slow_engine import CARD
 from starlette.testclient import TestClient
 
 from tests.tiny_picture import picture
+from webui import render
 from webui.sessions import COOKIE, Signer
 from webui.store import Store
 
@@ -154,9 +157,40 @@ def test_browsers_with_a_shared_login_do_not_see_each_other(make_app, store: Sto
         client = TestClient(app, base_url="http://127.0.0.1:7860")
         client.post("/login", data={"name": name, "password": password})
         assert client.get("/config").status_code == 200
-        owners.append(bytes.fromhex(client.cookies[COOKIE].split(".")[1]).decode())
+        owners.append(app.state.accounts.visitor(client.cookies[COOKIE]).owner)
     assert len(set(owners)) == 5  # four guests, and one person on two devices
-    assert client.cookies[COOKIE].split(".")[1] == b"ann".hex()
+    assert owners[-1] == "u-ann"
+
+
+def test_a_browser_with_a_shared_login_finds_its_chats_again(make_app, store: Store) -> None:
+    app = make_app(auth=("guest:secret",))
+    signer = Signer((store.folder / "cookie.key").read_bytes())
+    account = "guest\0" + "5" * 32
+    words = (account.encode().hex(), "1790000000")
+    signature = signer.sign("v", *words, hashlib.sha256(b"secret").hexdigest())
+    client = TestClient(app, base_url="http://127.0.0.1:7860")
+    old = f"v1.{words[0]}.{words[1]}.{signature}"  # written by version 0.1
+    client.cookies.set(COOKIE, old, domain="127.0.0.1")
+    assert client.get("/config").status_code == 401
+    owners = []
+    for _ in range(2):
+        client.post("/login", data={"name": "guest", "password": "secret"})
+        owners.append(app.state.accounts.visitor(client.cookies[COOKIE]).owner)
+        client.post("/logout")
+        assert client.get("/config").status_code == 401
+    assert owners == [f"u-{account}"] * 2
+
+
+def test_the_way_out_is_on_the_page_of_who_is_logged_in(make_app) -> None:
+    app = make_app(auth=("ann:secret",))
+    client = TestClient(app, base_url="https://127.0.0.1")
+    client.post("/login", data={"name": "ann", "password": "secret"}, follow_redirects=False)
+    assert render.header(CARD, "en", "ann").count('action="logout"') == 1
+    assert "&lt;b&gt;" in render.header(CARD, "zh", "<b>")
+    assert "logout" not in render.header(CARD, "en")
+    for cookie in client.cookies.jar:
+        assert cookie.secure
+        assert cookie.has_nonstandard_attr("HttpOnly")
 
 
 def test_health_tells_no_secrets(visitor: Visitor) -> None:

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from instructblip.errors import BadParameter
-from webui.settings import PREFIX, Settings, is_loopback, parser, read_settings, with_login
+from webui.settings import PREFIX, Settings, is_loopback, logins, parser, read_settings, with_login
 
 NAMES = [item.name for item in fields(Settings)]
 
@@ -33,7 +33,9 @@ def test_without_anything_they_are_the_defaults() -> None:
     assert read_settings([], {}) == Settings()
     assert read_settings([], {PREFIX + "PORT": "", "PORT": "9"}) == Settings()
     assert Settings().loopback
-    assert Settings().logins == {}
+    assert not Settings().asks_login
+    assert Settings(auth=("ann:x",)).asks_login
+    assert Settings(auth_file="f").asks_login
 
 
 def test_the_later_source_wins(tmp_path: Path) -> None:
@@ -54,6 +56,7 @@ def test_every_setting_has_a_flag_a_variable_and_a_line_in_the_file(tmp_path: Pa
         "tunnel_command": "run {port}", "grace": "2.5", "max_waiting": "3", "per_owner": "4",
         "proxies": "10.0.0.0/8,::1", "max_upload": "5", "lang": "zh", "kv_memory": "1.5", "picture_memory": "0.5",
         "max_connections": "500", "patience": "4.5",
+        "auth_file": "logins", "login_idle": "12",
     }  # fmt: skip
     assert sorted(values) == sorted(NAMES)
     by_variable = read_settings([], {PREFIX + name.upper(): text for name, text in values.items()})
@@ -65,7 +68,7 @@ def test_every_setting_has_a_flag_a_variable_and_a_line_in_the_file(tmp_path: Pa
     assert read_settings(flags, {}) == by_variable
     lines = "".join(f'{name} = "{text}"\n' for name, text in values.items())
     assert read_settings(config(tmp_path, lines), {}) == by_variable
-    assert by_variable.logins == {"ann": "a", "bob": "b:b"}
+    assert logins(by_variable.auth) == {"ann": "a", "bob": "b:b"}
     assert by_variable.proxies == ("10.0.0.0/8", "::1")
     assert by_variable.origins == ("https://a.example",)
     assert (by_variable.share, by_variable.grace, by_variable.port) == (True, 2.5, 8080)
@@ -75,8 +78,8 @@ def test_lists_in_a_file_and_flags_that_switch_off(tmp_path: Path) -> None:
     flags = config(tmp_path, 'share = true\nauth = ["ann:a,b", "bob:c"]\n')
     made = read_settings([*flags, "--no-share"], {})
     assert not made.share
-    assert made.logins == {"ann": "a,b", "bob": "c"}
-    assert with_login(made, "guest", "x").logins == {"ann": "a,b", "bob": "c", "guest": "x"}
+    assert logins(made.auth) == {"ann": "a,b", "bob": "c"}
+    assert logins(with_login(made, "guest", "x").auth) == {"ann": "a,b", "bob": "c", "guest": "x"}
 
 
 def test_help_tells_every_flag() -> None:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from instructblip.errors import Busy, InstructBlipError, UnknownTurn
+from webui.accounts import Accounts
 from webui.asgi.bodies import read_event
 from webui.asgi.front import ADDRESS
 from webui.asgi.place import SAFE, Place
@@ -23,7 +24,7 @@ from webui.asgi.routes import SESSION, Route, Session, Who, find
 from webui.asgi.scope import header, language, refusal, without
 from webui.bounds import Client
 from webui.i18n import error_text
-from webui.sessions import COOKIE, COOKIE_AGE, LOGIN_AGE, Signer, Visitor
+from webui.sessions import COOKIE, COOKIE_AGE, Signer, Visitor
 from webui.settings import Settings
 from webui.tabs import Tabs
 from webui.uploads import Uploads
@@ -52,6 +53,7 @@ class Guard:
         app: Any,
         settings: Settings,
         signer: Signer,
+        accounts: Accounts,
         uploads: Uploads,
         tabs: Tabs,
         known: Callable[[str], bool],
@@ -59,7 +61,7 @@ class Guard:
     ) -> None:
         self.app = app
         self.settings = settings
-        self._signer = signer
+        self._signer, self._accounts = signer, accounts
         self._uploads, self._tabs = uploads, tabs
         self._known = known
         self._place = place
@@ -123,12 +125,12 @@ class Guard:
         for part in header(scope, b"cookie").split(";"):
             name, _, value = part.strip().partition("=")
             if name == COOKIE:
-                return self._signer.read(value, self.settings.logins)
+                return self._accounts.visitor(value)
         return None
 
     def _stranger(self, scope: Any, route: Route) -> Visitor:
         """Who has no cookie: a visitor of this one request, or sent to the login, or away."""
-        if route.who is not Who.ANYONE and self.settings.logins:
+        if route.who is not Who.ANYONE and self._accounts.asked:
             if "text/html" in header(scope, b"accept"):
                 raise Refused(RedirectResponse(f"{self.settings.root_path}/login", 303))
             raise Refused(refusal(scope, 401, "refused_login"))
@@ -176,16 +178,14 @@ class Guard:
 
     def cookie(self, visitor: Visitor, scope: Any) -> bytes:
         """The Set-Cookie header's value."""
-        return set_cookie(self._signer, visitor, self.settings, scope).encode()
+        return set_cookie(self._signer, visitor, scope).encode()
 
 
-def set_cookie(signer: Signer, visitor: Visitor, settings: Settings, scope: Any) -> str:
-    """The Set-Cookie header for a visitor; Secure when the page came over https."""
-    password = settings.logins.get(visitor.login or "", "")
-    age = LOGIN_AGE if visitor.login else COOKIE_AGE
+def set_cookie(signer: Signer, visitor: Visitor, scope: Any) -> str:
+    """The Set-Cookie header for a visitor without a login; Secure when the page came over https."""
     secure = "; Secure" if scope.get("scheme") == "https" else ""
-    value = signer.cookie(visitor, password)
-    return f"{COOKIE}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"
+    value = signer.cookie(visitor)
+    return f"{COOKIE}={value}; Path=/; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax{secure}"
 
 
 class _Answer:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from starlette.responses import Response
 
-from webui.asgi.front import host_name, same_host
+from webui.asgi.front import same_host
+from webui.asgi.hosts import may_post
 from webui.asgi.scope import Notices, header, refusal
-from webui.settings import Settings, is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +21,13 @@ class Place:
     """Refuses foreign names and foreign pages, with the flag that lets one in.
 
     Args:
+        loopback: whether only this machine can reach the server.
+        asks_login: whether visitors need a login.
         origins: further addresses of the page; may grow while the server runs, by a share link.
     """
 
-    def __init__(self, settings: Settings, origins: set[str]) -> None:
-        self._settings, self._origins = settings, origins
+    def __init__(self, loopback: bool, asks_login: Callable[[], bool], origins: set[str]) -> None:
+        self._loopback, self._asks_login, self._origins = loopback, asks_login, origins
         self._notices = Notices(log)
 
     def refuse(self, scope: Any) -> Response | None:
@@ -34,11 +37,12 @@ class Place:
             self._notices.warn(
                 f"host {host}",
                 "the address %s is not known to this server; if it is reached under that name, "
-                "start it with --origins https://%s",
+                "start it with --origins %s://%s",
                 host,
+                scope["scheme"],
                 host,
             )
-            return refusal(scope, 403, "refused_host", host=host)
+            return refusal(scope, 403, "refused_host", host=host, scheme=scope["scheme"])
         origin = header(scope, b"origin").lower()
         crossing = scope.get("method", "GET") not in SAFE or scope["type"] == "websocket"
         if origin and crossing and not self._same(origin, host):
@@ -54,10 +58,10 @@ class Place:
         return None
 
     def _known_host(self, host: str) -> bool:
-        """Against DNS rebinding: a server for this machine alone answers to its own names only."""
-        if not self._settings.loopback or is_loopback(host_name(host) or ""):
+        """Against DNS rebinding; where a login is asked for, a rebound name has no cookie."""
+        if not self._loopback and self._asks_login():
             return True
-        return any(same_host(origin, host) for origin in self._origins)
+        return may_post(host, self._origins, loopback=self._loopback)
 
     def _same(self, origin: str, host: str) -> bool:
         return origin in self._origins or same_host(origin, host)

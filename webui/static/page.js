@@ -102,7 +102,9 @@
 
   // --- what survives a reload: the draft in this tab, the answer settings in this browser ------
   const textarea = () => document.querySelector("#box textarea");
-  const keepDraft = () => { store(sessionStorage, "draft", textarea()?.value || ""); };
+  let leaving = false; // logging out: the next person in this tab gets no draft
+  addEventListener("submit", (event) => { leaving ||= event.target.matches(".leave"); });
+  const keepDraft = () => { store(sessionStorage, "draft", leaving ? "" : textarea()?.value || ""); };
   addEventListener("pagehide", keepDraft);
   const boot = () => JSON.stringify({
     chat: new URLSearchParams(location.search).get("chat") || "",
