@@ -310,6 +310,16 @@ class Store:
             leaf = self._newest_below(turn_id) if turn_id is not None and descend else turn_id
             self._db.execute("UPDATE chats SET leaf_id = ? WHERE id = ?", (leaf, chat_id))
 
+    def has_answers(self, owner: str) -> bool:
+        """Whether this owner has been answered here: at least one finished turn with an answer."""
+        return bool(
+            self._one(
+                "SELECT 1 FROM chats JOIN turns ON turns.chat_id = chats.id WHERE chats.owner = ?"
+                " AND turns.finish IS NOT NULL AND turns.answer != '' LIMIT 1",
+                (owner,),
+            )
+        )
+
     # --- start of the server -------------------------------------------------------------------
 
     def recover(self) -> int:

@@ -240,6 +240,19 @@ def test_absent_and_foreign_look_the_same(store: Store) -> None:
     assert said[0] == said[1]
 
 
+def test_an_owner_has_answers_once_one_has_ended_with_words(store: Store) -> None:
+    turn = ask(store, "a-1", store.new_chat("a-1"))
+    finish(store, ask(store, "a-2", store.new_chat("a-2")), answer="")
+    store.write_answer(turn.id, "A c", [1])
+    assert not store.has_answers("a-1")
+    finish(store, turn)
+    assert store.has_answers("a-1")
+    assert not store.has_answers("a-2")
+    assert not store.has_answers("a-3")
+    store.delete_chat("a-1", turn.chat_id)
+    assert not store.has_answers("a-1")
+
+
 # --- texts, titles, search -------------------------------------------------------------------------
 
 
