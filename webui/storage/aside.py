@@ -1,0 +1,47 @@
+"""Rows that are moved aside, in the table ``damaged``: what they were, why, and when."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+import time
+from collections.abc import Mapping
+from typing import Any
+
+
+def note_row(db: sqlite3.Connection, place: str, why: str, content: Mapping[str, Any]) -> None:
+    """Keep a row's content. ``place`` names its table and column; bytes are kept as base64."""
+    db.execute(
+        "INSERT INTO damaged (place, why, found, content) VALUES (?, ?, ?, ?)",
+        (place, why[:1000], time.time(), json.dumps({k: _plain(v) for k, v in content.items()})),
+    )
+
+
+def raw_row(db: sqlite3.Connection, table: str, rowid: int) -> dict[str, Any]:
+    """A row as it is in the file: texts that are no UTF-8 come as bytes."""
+    names = [str(row[1]) for row in db.execute(f"PRAGMA table_info({table})")]
+    # Text comes as bytes, and would look like a blob: the type is asked for beside it.
+    wanted = ", ".join(f"typeof({name}), {name}" for name in names)
+    factory, db.text_factory = db.text_factory, bytes
+    try:
+        row = db.execute(f"SELECT {wanted} FROM {table} WHERE rowid = ?", (rowid,)).fetchone()
+    finally:
+        db.text_factory = factory
+    if row is None:
+        return {}
+    return {
+        name: _text(row[2 * at + 1]) if row[2 * at] == b"text" else row[2 * at + 1]
+        for at, name in enumerate(names)
+    }
+
+
+def _text(value: bytes) -> str | bytes:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _plain(value: Any) -> Any:
+    return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value

@@ -1,0 +1,214 @@
+"""The SQLite file of the chats: what it is before it is touched, its connection, its migrations."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from instructblip.errors import InstructBlipError
+from webui import schema
+from webui.storage import modes
+
+_MAGIC = b"SQLite format 3\0"
+_HEADER = 100  # bytes
+_VERSION_AT = slice(60, 64)  # user_version, in the header
+_FRACTIONS = bytes((64, 32, 32))  # fixed by the format, at 21
+_ROW_FAULTS = ("NULL value in", "TEXT value in", "NUMERIC value in")  # mended row by row
+_QUICK_FROM = 256 * 2**20  # bytes; of larger files the indexes are not compared with their tables
+
+
+class Unsound(sqlite3.DatabaseError):
+    """SQLite can open the file, but parts of it cannot be read."""
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that is not ours to write, before anything touches it. Absent is fine.
+
+    Raises:
+        InstructBlipError: ``store_newer`` (a newer program's), ``store_damaged`` (no database),
+            ``store_unwritable`` (it cannot be read).
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER)
+        logged = _version_in_log(path.with_name(path.name + "-wal"))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unwritable(path, error) from error
+    if header and not _is_database(header):
+        raise damaged(path, "file is not a database")
+    found = max(int.from_bytes(header[_VERSION_AT], "big", signed=True), logged)
+    if found > schema.VERSION:
+        raise InstructBlipError(
+            f"{path} was written by a newer version of this program (schema {found}; this one "
+            f"reads up to {schema.VERSION}). Update the program, or choose another folder with "
+            "--data FOLDER.",
+            code="store_newer",
+            path=str(path),
+            found=found,
+            known=schema.VERSION,
+        )
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the file, check it whole, bring its schema up to date, and return the connection.
+
+    Raises:
+        Unsound: parts of the file cannot be read.
+        sqlite3.DatabaseError: SQLite cannot open it at all.
+        OSError: it cannot be made.
+    """
+    # SQLite would make it readable for all; its -wal and -shm take the mode of the file.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, modes.FILE))
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=10.0)
+    try:
+        prepare(connection)
+        _check_whole(connection)
+        _migrate(connection)
+        _write_ahead(connection)
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """What every connection of ours needs, whatever is in the file."""
+    connection.isolation_level = None  # transactions are opened by hand
+    connection.row_factory = sqlite3.Row
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.create_function("folded", 1, _folded, deterministic=True)
+
+
+def unwritable(path: Path, error: Exception) -> InstructBlipError:
+    """The error of a data folder or file that cannot be used."""
+    why = getattr(error, "strerror", None) or error
+    return InstructBlipError(
+        f"Cannot write the chats to {path}: {why}. Give the server a writable folder "
+        "with --data FOLDER.",
+        code="store_unwritable",
+        path=str(path),
+    )
+
+
+def damaged(path: Path, why: object) -> InstructBlipError:
+    """The error of a file that this program cannot read anything from."""
+    return InstructBlipError(
+        f"{path} is not a database of chats, or is damaged ({why}). Move it away, or choose "
+        "another folder with --data FOLDER.",
+        code="store_damaged",
+        path=str(path),
+    )
+
+
+def _is_database(header: bytes) -> bool:
+    page = int.from_bytes(header[16:18], "big")
+    sized = page == 1 or (page >= 512 and not page & (page - 1))
+    return header.startswith(_MAGIC) and sized and header[21:24] == _FRACTIONS
+
+
+def _version_in_log(path: Path) -> int:
+    """The version in the write-ahead log, where a killed program left it; 0 where there is none."""
+    found = pending = 0
+    try:
+        with path.open("rb") as file:
+            head = file.read(32)
+            size, salt = int.from_bytes(head[8:12], "big"), head[16:24]
+            while size and len(frame := file.read(24)) == 24 and frame[8:16] == salt:
+                if frame[:4] == b"\0\0\0\1":
+                    header = file.read(_HEADER)
+                    pending = int.from_bytes(header[_VERSION_AT], "big", signed=True)
+                    file.seek(size - len(header), os.SEEK_CUR)
+                else:
+                    file.seek(size, os.SEEK_CUR)
+                if frame[4:8] != b"\0\0\0\0":  # the end of a transaction
+                    found = pending
+    except FileNotFoundError:
+        return 0
+    return found
+
+
+def _check_whole(connection: sqlite3.Connection) -> None:
+    """Have SQLite read every page; damaged indexes are made anew."""
+    for again in (False, True):
+        found = _faults(connection)
+        if not found:
+            return
+        if again:
+            break
+        try:
+            connection.execute("REINDEX")
+        except sqlite3.Error:
+            break
+    raise Unsound(found[0])
+
+
+def _faults(connection: sqlite3.Connection) -> list[str]:
+    pages, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "page_size")
+    )
+    check = "quick_check" if pages * size > _QUICK_FROM else "integrity_check"
+    try:
+        said = [str(row[0]) for row in connection.execute(f"PRAGMA {check}(10000)")]
+    except sqlite3.OperationalError:
+        raise  # locked, or the disk
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    return [words for words in said if words != "ok" and not words.startswith(_ROW_FAULTS)]
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Readers and a writer do not wait for each other. The file remembers it."""
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        # Only this statement does not wait for a lock: another server is doing the same.
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise
+
+
+def _folded(text: bytes | None) -> str:
+    """Lower case beyond ASCII, for search; SQLite's own LIKE folds ASCII only.
+
+    Of bytes: SQLite's text may be no UTF-8 in a damaged file.
+    """
+    return (text or b"").decode("utf-8", "replace").casefold()
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    for version in range(_version(connection), schema.VERSION):
+        in_transaction(connection, partial(_step, connection, version))
+
+
+def _step(connection: sqlite3.Connection, version: int) -> None:
+    if _version(connection) > version:  # another server was quicker
+        return
+    if version == 0 and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise sqlite3.DatabaseError("it belongs to another program")
+    # executescript() would commit first; single statements stay inside the transaction.
+    for statement in schema.MIGRATIONS[version].split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {version + 1}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def in_transaction(connection: sqlite3.Connection, work: Callable[[], None]) -> None:
+    """Run ``work`` in one write transaction: all of it or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        work()
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

@@ -1,0 +1,151 @@
+"""What can be read of a damaged file goes to a new one; the damaged one is kept aside, whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from webui.storage import modes
+from webui.storage.aside import note_row
+from webui.storage.database import connect, prepare
+
+TABLES = ("chats", "turns", "pictures", "picture_owners", "damaged")
+_GIVE_UP = 200_000  # rows in a row that cannot be read: behind the last one there are no others
+_AT_ONCE = 1000  # rows
+
+
+def salvage(path: Path) -> str:
+    """Put a new file in the place of a damaged one, and say in words what was saved.
+
+    Raises:
+        sqlite3.DatabaseError: not even the list of tables can be read; nothing has been touched.
+    """
+    fresh = path.with_name(path.name + ".salvaged")
+    _remove(fresh)
+    source = sqlite3.connect(path, timeout=10.0)
+    try:
+        prepare(source)
+        tables = _tables(source)
+        target = connect(fresh)
+        try:
+            counts = {table: _copy(source, target, table) for table in TABLES if table in tables}
+            target.execute("PRAGMA journal_mode = DELETE")  # one file, to be moved in one step
+        finally:
+            target.close()
+    except BaseException:
+        _remove(fresh)
+        raise
+    finally:
+        source.close()
+    kept = aside_folder(path.parent)
+    shutil.copy2(path, kept / path.name)
+    for ending in ("-wal", "-shm"):  # before the new file comes: it would be read into that
+        log = path.with_name(path.name + ending)
+        if log.exists():
+            os.replace(log, kept / log.name)
+    os.replace(fresh, path)
+    modes.tighten(path.parent)
+    return (
+        f"{counts.get('chats', 0)} chats with {counts.get('turns', 0)} turns were read into a new "
+        f"file; the damaged one is kept in {kept}."
+    )
+
+
+def aside_folder(data: Path) -> Path:
+    """The folder for what is moved aside now: ``<data>/damaged/<time>``."""
+    folder = data / "damaged" / time.strftime("%Y%m%d-%H%M%S")
+    return modes.make_private(modes.make_private(folder.parent) / folder.name)
+
+
+def _tables(source: sqlite3.Connection) -> set[str]:
+    found = {str(row[0]) for row in source.execute("SELECT name FROM sqlite_master")}
+    if not {"chats", "turns"} <= found:
+        raise sqlite3.DatabaseError("it belongs to another program")
+    return found
+
+
+def _copy(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> int:
+    """Every row that can be read; one that the new table refuses is noted as damaged."""
+    names = [str(row[1]) for row in target.execute(f"PRAGMA table_info({table})")]
+    there = {str(row[1]) for row in source.execute(f"PRAGMA table_info({table})")}
+    columns = [name for name in names if name in there]
+    into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+    count = 0
+    target.execute("PRAGMA foreign_keys = OFF")  # what a row belongs to may be lost
+    target.execute("BEGIN IMMEDIATE")
+    for row in readable_rows(source, table, columns):
+        try:
+            target.execute(into, tuple(row)[:-1])
+            count += 1
+        except sqlite3.IntegrityError as error:
+            note_row(target, table, f"not taken over: {error}", dict(row))
+    target.execute("COMMIT")
+    return count
+
+
+def readable_rows(
+    source: sqlite3.Connection, table: str, columns: list[str]
+) -> Iterator[sqlite3.Row]:
+    """The rows of a table in order, without those on pages that cannot be read.
+
+    Ranges of row numbers are halved until each is read whole, or is one row that cannot be.
+    """
+    query = (
+        f"SELECT {', '.join(columns)}, rowid AS row_number FROM {table} NOT INDEXED"
+        f" WHERE rowid BETWEEN ? AND ? ORDER BY rowid LIMIT {_AT_ONCE}"
+    )
+    ranges = [(1, _last(source, table))]
+    if (least := _edge(source, table, "min")) is not None and least < 1:
+        ranges.append((least, 0))
+    failed = 0
+    while ranges and failed < _GIVE_UP:
+        low, high = ranges.pop()
+        rows = _read(source, query, low, high)
+        if rows is not None:
+            failed = 0 if rows else failed
+            yield from rows
+            if len(rows) == _AT_ONCE:
+                ranges.append((rows[-1]["row_number"] + 1, high))
+        elif low == high:
+            failed += 1
+        else:
+            middle = (low + high) // 2
+            ranges += [(middle + 1, high), (low, middle)]
+
+
+def _read(source: sqlite3.Connection, query: str, low: int, high: int) -> list[Any] | None:
+    try:
+        return source.execute(query, (low, high)).fetchall()
+    except sqlite3.DatabaseError:
+        return None
+
+
+def _last(source: sqlite3.Connection, table: str) -> int:
+    """At least the last row's number; where the end cannot be read, as far as rows could be."""
+    if (last := _edge(source, table, "max")) is not None:
+        return max(last, 0)
+    try:
+        row = source.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        if row is not None:
+            return int(row[0])
+    except (sqlite3.DatabaseError, ValueError):
+        pass
+    return 2**32
+
+
+def _edge(source: sqlite3.Connection, table: str, which: str) -> int | None:
+    try:
+        found = source.execute(f"SELECT {which}(rowid) FROM {table} NOT INDEXED").fetchone()[0]
+    except sqlite3.DatabaseError:
+        return None
+    return int(found) if found is not None else 0
+
+
+def _remove(path: Path) -> None:
+    for ending in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
