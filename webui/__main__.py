@@ -24,6 +24,8 @@ from webui.runs import Runs
 from webui.sessions import Admission, load_key
 from webui.settings import Settings, read_settings, with_login
 from webui.starting import Starting
+from webui.storage.database import check_file
+from webui.storage.modes import make_private
 from webui.store import Store
 from webui.stubs import no_stub_files
 from webui.uploads import private_folder
@@ -84,8 +86,9 @@ def serve(
     """
     import uvicorn
 
-    load_key(Path(settings.data))  # what is wrong with the folder is said before anything slow
-    store = Store(Path(settings.data), settings.max_upload * 2**20)
+    # What is wrong with the folder is said before anything slow.
+    store = Store(Path(settings.data), settings.max_upload * 2**20, settings.limits)
+    load_key(Path(settings.data), store.visitors_by_cookie)
     recovered = store.recover()
     if recovered:
         say(f"{recovered} answer(s) of the last run were cut off; their text was kept.")
@@ -220,11 +223,13 @@ def check_data(folder: Path) -> None:
     """Make the data folder and see that it can be written.
 
     Raises:
-        InstructBlipError: it cannot (``store_unwritable``).
+        InstructBlipError: it cannot (``store_unwritable``), or is not ours to write
+            (``store_newer``, ``store_damaged``).
     """
+    check_file(folder / "chats.sqlite3")  # a newer program's folder is left as it is
     probe = folder / f".probe-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         probe.touch()
         probe.unlink()
     except OSError as error:

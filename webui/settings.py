@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from instructblip.errors import BadParameter
+from webui.storage.room import Limits
 
 PREFIX = "INSTRUCTBLIP_"
 
@@ -67,6 +68,11 @@ class Settings:
     max_waiting: int = _about(64, "requests that may wait for the model")
     per_owner: int = _about(16, "answers that one visitor may have running or waiting")
     max_upload: int = _about(32, "largest picture file, in MB")
+    owner_storage: int = _about(500, "what one visitor may keep here, pictures and texts, in MB")
+    storage: float = _about(
+        0.0, "what all visitors may keep together, in GB; 0: what the disk has but --disk-reserve"
+    )
+    disk_reserve: int = _about(200, "room that is left free on the disk, in MB")
     lang: str = _about("", "language of the page: en or zh; the browser's unless given")
 
     def __post_init__(self) -> None:
@@ -77,6 +83,9 @@ class Settings:
         _between("max_waiting", self.max_waiting, 1, 100_000)
         _between("per_owner", self.per_owner, 1, 1000)
         _between("max_upload", self.max_upload, 1, 1024)
+        _between("owner_storage", self.owner_storage, 1, 1_000_000)
+        _between("storage", self.storage, 0, 1_000_000)
+        _between("disk_reserve", self.disk_reserve, 0, 1_000_000)
         logins(self.auth)
         for origin in self.origins:
             scheme, _, rest = origin.partition("://")
@@ -99,6 +108,11 @@ class Settings:
     def logins(self) -> dict[str, str]:
         """Name → password; empty when no login is asked for."""
         return logins(self.auth)
+
+    @property
+    def limits(self) -> Limits:
+        """What visitors may keep, in bytes."""
+        return Limits(self.owner_storage * 1e6, self.storage * 1e9, self.disk_reserve * 1e6)
 
 
 def is_loopback(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Rows that are moved aside, in the table ``damaged``: what they were, why, and when."""
+"""What is moved aside: rows into the table ``damaged``, files into ``<data>/damaged/<time>``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import json
 import sqlite3
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from webui.storage.modes import make_private
+
+
+def aside_folder(data: Path) -> Path:
+    """The folder for what is moved aside now: ``<data>/damaged/<time>``."""
+    folder = data / "damaged" / time.strftime("%Y%m%d-%H%M%S")
+    return make_private(make_private(folder.parent) / folder.name)
 
 
 def note_row(db: sqlite3.Connection, place: str, why: str, content: Mapping[str, Any]) -> None:

@@ -108,6 +108,13 @@ class Chats(OwnedPictures):
             )
         )
 
+    def visitors_by_cookie(self) -> int:
+        """How many owners nothing but a cookie leads to: without a login, or with one that many use."""
+        return self._count(
+            "SELECT count(DISTINCT owner) FROM chats"
+            " WHERE owner LIKE 'a-%' OR instr(CAST(owner AS BLOB), x'00')"
+        )
+
 
 def new_id() -> str:
     """An id of a chat or turn that cannot be guessed."""

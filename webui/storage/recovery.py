@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from webui.pictures import PictureFolder, mime_of
+from webui.storage.aside import aside_folder
 from webui.storage.damage import mend_rows
-from webui.storage.salvage import aside_folder
 from webui.storage.servers import Servers
 
 log = logging.getLogger(__name__)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from webui.storage import modes
-from webui.storage.aside import note_row
+from webui.storage.aside import aside_folder, note_row
 from webui.storage.database import connect, prepare
 
 TABLES = ("chats", "turns", "pictures", "picture_owners", "damaged")
@@ -54,12 +53,6 @@ def salvage(path: Path) -> str:
         f"{counts.get('chats', 0)} chats with {counts.get('turns', 0)} turns were read into a new "
         f"file; the damaged one is kept in {kept}."
     )
-
-
-def aside_folder(data: Path) -> Path:
-    """The folder for what is moved aside now: ``<data>/damaged/<time>``."""
-    folder = data / "damaged" / time.strftime("%Y%m%d-%H%M%S")
-    return modes.make_private(modes.make_private(folder.parent) / folder.name)
 
 
 def _tables(source: sqlite3.Connection) -> set[str]:

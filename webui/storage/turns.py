@@ -187,6 +187,17 @@ class Turns(Chats):
         )
         return [turn_of(row) for row in rows]
 
+    def versions(self, owner: str, chat_id: str) -> dict[str, list[str]]:
+        """Of each turn of a chat the ids of it and its siblings, oldest first."""
+        self.chat(owner, chat_id)
+        rows = self._all(
+            "SELECT id, parent_id FROM turns WHERE chat_id = ? ORDER BY seq", (chat_id,)
+        )
+        beside: dict[str | None, list[str]] = {}
+        for row in rows:
+            beside.setdefault(row["parent_id"], []).append(str(row["id"]))
+        return {turn_id: ids for ids in beside.values() for turn_id in ids}
+
     def set_leaf(
         self, owner: str, chat_id: str, turn_id: str | None, *, descend: bool = False
     ) -> None:
