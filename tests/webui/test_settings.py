@@ -53,6 +53,7 @@ def test_every_setting_has_a_flag_a_variable_and_a_line_in_the_file(tmp_path: Pa
         "root_path": "/ui", "share": "true", "share_server": "frp.example:7000",
         "tunnel_command": "run {port}", "grace": "2.5", "max_waiting": "3", "per_owner": "4",
         "max_upload": "5", "lang": "zh", "kv_memory": "1.5", "picture_memory": "0.5",
+        "owner_storage": "50", "storage": "1.5", "disk_reserve": "100",
     }  # fmt: skip
     assert sorted(values) == sorted(NAMES)
     by_variable = read_settings([], {PREFIX + name.upper(): text for name, text in values.items()})

@@ -16,7 +16,7 @@ from webui.records import CHAT, DAMAGED, LAST_TIME, TURN, mended
 from webui.storage.aside import note_row, raw_row
 
 _JSON = ("answer_ids", "error_values", "statistics", "parameters")
-_TEXTS = ("id", "chat_id", "question", "picture_id", "answer", "qformer_text", "tokenizer", "error",
+_TEXTS = ("chat_id", "question", "picture_id", "answer", "qformer_text", "tokenizer", "error",
           "error_code")  # fmt: skip
 
 
@@ -44,32 +44,33 @@ def mend_rows(db: sqlite3.Connection) -> int:
 
 def _mend_chats(db: sqlite3.Connection) -> int:
     wrong = " OR ".join(
-        ["typeof(id) != 'text'", "typeof(owner) != 'text'", "typeof(title) != 'text'",
-         "typeof(leaf_id) NOT IN ('text', 'null')", *map(_no_time, ("created", "updated"))]
+        [_no_id("id"), "typeof(owner) != 'text'", "NOT is_text(CAST(owner AS BLOB))",
+         "typeof(title) != 'text'", "typeof(leaf_id) NOT IN ('text', 'null')",
+         *map(_no_time, ("created", "updated"))]
     )  # fmt: skip
     rows = db.execute(f"SELECT rowid AS row_number, * FROM chats WHERE {wrong}").fetchall()
     for row in rows:
         values, faults = mended(row, CHAT)
-        if {"id", "owner"} & set(faults):  # nobody can reach it
+        if "owner" in faults or "\ufffd" in values["owner"]:  # nobody can reach it
             _move(db, "chats", row["row_number"], "nobody's")
-        else:
-            _rewrite(db, "chats", row["row_number"], values, faults)
+            continue
+        if not _is_id(row["id"]):
+            faults, values["id"] = [*faults, "id"], secrets.token_hex(12)
+        _rewrite(db, "chats", row["row_number"], values, faults)
     return len(rows)
 
 
 def _mend_turns(db: sqlite3.Connection) -> int:
     wrong = " OR ".join(
-        [*(f"typeof({name}) != 'text'" for name in _TEXTS), *map(_no_json, _JSON), _no_time("created"),
+        [_no_id("id"), *(f"typeof({name}) != 'text'" for name in _TEXTS), *map(_no_json, _JSON), _no_time("created"),
          "typeof(parent_id) NOT IN ('text', 'null')", "typeof(finish) NOT IN ('text', 'null')",
          "typeof(server) != 'text'", "typeof(size) != 'integer'"]
     )  # fmt: skip
     count = 0
     for row in db.execute(f"SELECT * FROM turns WHERE {wrong}").fetchall():
         values, faults = mended(row, TURN)
-        if {"id", "chat_id"} & set(faults):
-            _move(db, "turns", row["seq"], "nobody's")
-            count += 1
-            continue
+        if not _is_id(row["id"]):
+            faults, values["id"] = [*faults, "id"], secrets.token_hex(12)
         if values["finish"] == DAMAGED and row["finish"] != DAMAGED:
             faults.append("finish")
         if not isinstance(row["server"], str):
@@ -82,6 +83,14 @@ def _mend_turns(db: sqlite3.Connection) -> int:
             _rewrite(db, "turns", row["seq"], values, faults)
             count += 1
     return count
+
+
+def _no_id(name: str) -> str:
+    return f"typeof({name}) != 'text' OR {name} GLOB '*[^ -~]*' OR {name} = ''"
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable() and value != ""
 
 
 def _no_time(name: str) -> str:
@@ -97,6 +106,35 @@ def _no_json(name: str) -> str:
 
 
 # --- places --------------------------------------------------------------------------------------
+
+
+def _lost_chats(db: sqlite3.Connection) -> int:
+    """Chats whose id is not the one that their turns name: their leaf tells it."""
+    rows = db.execute(
+        """SELECT chats.rowid AS row_number, min(turns.chat_id) AS meant FROM chats
+           JOIN turns ON turns.id = chats.leaf_id WHERE turns.chat_id NOT IN (SELECT id FROM chats)
+           AND NOT EXISTS (SELECT 1 FROM turns AS own WHERE own.chat_id = chats.id)
+           GROUP BY turns.chat_id HAVING count(*) = 1"""
+    ).fetchall()
+    for row in rows:
+        raw = raw_row(db, "chats", row["row_number"])
+        note_row(db, "chats.id", "not the id that its turns name", raw)
+        db.execute("UPDATE chats SET id = ? WHERE rowid = ?", (row["meant"], row["row_number"]))
+    return len(rows)
+
+
+def _lost_ways(db: sqlite3.Connection) -> int:
+    """Turns whose chat is not there, but whose parent's or whose child's is: it is the same."""
+    rows = db.execute(
+        """SELECT turns.seq, near.chat_id AS meant FROM turns
+           JOIN turns AS near ON near.id = turns.parent_id OR near.parent_id = turns.id
+           WHERE turns.chat_id NOT IN (SELECT id FROM chats)
+           AND near.chat_id IN (SELECT id FROM chats) GROUP BY turns.seq"""
+    ).fetchall()
+    for row in rows:
+        note_row(db, "turns.chat_id", "there is no such chat", raw_row(db, "turns", row["seq"]))
+        db.execute("UPDATE turns SET chat_id = ? WHERE seq = ?", (row["meant"], row["seq"]))
+    return len(rows)
 
 
 def _orphans(db: sqlite3.Connection) -> int:

@@ -71,6 +71,9 @@ def connect(path: Path) -> sqlite3.Connection:
         _migrate(connection)
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
+    except UnicodeDecodeError as error:  # Python, about SQLite's words for a damaged list of tables
+        connection.close()
+        raise Unsound("its list of tables cannot be read") from error
     except BaseException:
         connection.close()
         raise
@@ -84,6 +87,7 @@ def prepare(connection: sqlite3.Connection) -> None:
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.create_function("folded", 1, _folded, deterministic=True)
+    connection.create_function("is_text", 1, _is_text, deterministic=True)
 
 
 def unwritable(path: Path, error: Exception) -> InstructBlipError:
@@ -180,6 +184,15 @@ def _folded(text: bytes | None) -> str:
     Of bytes: SQLite's text may be no UTF-8 in a damaged file.
     """
     return (text or b"").decode("utf-8", "replace").casefold()
+
+
+def _is_text(value: bytes | None) -> bool:
+    """Whether these bytes are UTF-8."""
+    try:
+        (value or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

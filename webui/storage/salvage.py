@@ -14,7 +14,8 @@ from webui.storage.aside import aside_folder, note_row
 from webui.storage.database import connect, prepare
 
 TABLES = ("chats", "turns", "pictures", "picture_owners", "damaged")
-_GIVE_UP = 200_000  # rows in a row that cannot be read: behind the last one there are no others
+_GIVE_UP = 20_000  # rows in a row that cannot be read: behind the last one there are no others
+_UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter of SQLite's own words
 _AT_ONCE = 1000  # rows
 
 
@@ -29,6 +30,8 @@ def salvage(path: Path) -> str:
     source = sqlite3.connect(path, timeout=10.0)
     try:
         prepare(source)
+        # Also a file that was cut off, or with names that cannot be read, is opened then.
+        source.execute("PRAGMA writable_schema = ON")
         tables = _tables(source)
         target = connect(fresh)
         try:
@@ -56,7 +59,10 @@ def salvage(path: Path) -> str:
 
 
 def _tables(source: sqlite3.Connection) -> set[str]:
-    found = {str(row[0]) for row in source.execute("SELECT name FROM sqlite_master")}
+    try:
+        found = {str(row[0]) for row in source.execute("SELECT name FROM sqlite_master")}
+    except UnicodeDecodeError as error:
+        raise sqlite3.DatabaseError("its list of tables cannot be read") from error
     if not {"chats", "turns"} <= found:
         raise sqlite3.DatabaseError("it belongs to another program")
     return found
@@ -65,7 +71,10 @@ def _tables(source: sqlite3.Connection) -> set[str]:
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> int:
     """Every row that can be read; one that the new table refuses is noted as damaged."""
     names = [str(row[1]) for row in target.execute(f"PRAGMA table_info({table})")]
-    there = {str(row[1]) for row in source.execute(f"PRAGMA table_info({table})")}
+    try:
+        there = {str(row[1]) for row in source.execute(f"PRAGMA table_info({table})")}
+    except _UNREADABLE:
+        return 0
     columns = [name for name in names if name in there]
     into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
     count = 0
@@ -114,7 +123,7 @@ def readable_rows(
 def _read(source: sqlite3.Connection, query: str, low: int, high: int) -> list[Any] | None:
     try:
         return source.execute(query, (low, high)).fetchall()
-    except sqlite3.DatabaseError:
+    except _UNREADABLE:
         return None
 
 
@@ -126,17 +135,24 @@ def _last(source: sqlite3.Connection, table: str) -> int:
         row = source.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         if row is not None:
             return int(row[0])
-    except (sqlite3.DatabaseError, ValueError):
+    except (*_UNREADABLE, ValueError):
         pass
     return 2**32
 
 
 def _edge(source: sqlite3.Connection, table: str, which: str) -> int | None:
+    """The first or last row's number, of the table or of one of its indexes; None unless readable."""
     try:
-        found = source.execute(f"SELECT {which}(rowid) FROM {table} NOT INDEXED").fetchone()[0]
-    except sqlite3.DatabaseError:
-        return None
-    return int(found) if found is not None else 0
+        names = [str(row[1]) for row in source.execute(f"PRAGMA index_list({table})")]
+    except _UNREADABLE:
+        names = []
+    for by in ("NOT INDEXED", *(f'INDEXED BY "{name}"' for name in names)):
+        try:
+            found = source.execute(f"SELECT {which}(rowid) FROM {table} {by}").fetchone()[0]
+        except _UNREADABLE:
+            continue
+        return int(found) if found is not None else 0
+    return None
 
 
 def _remove(path: Path) -> None:
