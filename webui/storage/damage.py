@@ -16,6 +16,14 @@ from webui.records import CHAT, DAMAGED, LAST_TIME, TURN, mended
 from webui.storage.aside import note_row, raw_row
 
 _JSON = ("answer_ids", "error_values", "statistics", "parameters")
+# Values of the wrong kind inside sound JSON, as this program writes it. Whether they are wrong is
+# told by reading them.
+_SUSPICIOUS = (
+    "answer_ids GLOB '*[^][0-9,]*'", "substr(answer_ids, 2) GLOB '*[[]*'",
+    "answer_ids GLOB '*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]*'",
+    "statistics GLOB '*:[^-0-9]*'", "statistics GLOB '*[eE][0-9+]*'", "error_values GLOB '*\\u[dD]*'",
+    """parameters GLOB '*"sampling":[^{]*'""", """parameters GLOB '*"num_beams":[^0-9]*'""",
+)  # fmt: skip
 _TEXTS = ("chat_id", "question", "picture_id", "answer", "qformer_text", "tokenizer", "error",
           "error_code")  # fmt: skip
 
@@ -62,7 +70,8 @@ def _mend_chats(db: sqlite3.Connection) -> int:
 
 def _mend_turns(db: sqlite3.Connection) -> int:
     wrong = " OR ".join(
-        [_no_id("id"), *(f"typeof({name}) != 'text'" for name in _TEXTS), *map(_no_json, _JSON), _no_time("created"),
+        [_no_id("id"), *(f"typeof({name}) != 'text'" for name in _TEXTS), *map(_no_json, _JSON),
+         *_SUSPICIOUS, _no_time("created"),
          "typeof(parent_id) NOT IN ('text', 'null')", "typeof(finish) NOT IN ('text', 'null')",
          "typeof(server) != 'text'", "typeof(size) != 'integer'"]
     )  # fmt: skip
