@@ -31,20 +31,20 @@ _TEXTS = ("chat_id", "question", "picture_id", "answer", "qformer_text", "tokeni
 def mend_rows(db: sqlite3.Connection) -> int:
     """Look through all rows, in the caller's transaction. Foreign keys must be off.
 
-    Returns how many rows were damaged.
+    Returns how many faults were found.
     """
-    return sum(
-        step(db)
-        for step in (
-            _mend_chats,
-            _mend_turns,
-            _orphans,
-            _lost_parents,
-            _loops,
-            _lost_leaves,
-            _pictures,
-        )
+    steps = (
+        _mend_chats,
+        _mend_turns,
+        _lost_chats,
+        _lost_ways,
+        _orphans,
+        _lost_parents,
+        _loops,
+        _lost_leaves,
+        _pictures,
     )
+    return sum(step(db) for step in steps)
 
 
 # --- values --------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def _mend_chats(db: sqlite3.Connection) -> int:
             _move(db, "chats", row["row_number"], "nobody's")
             continue
         if not _is_id(row["id"]):
-            faults, values["id"] = [*faults, "id"], secrets.token_hex(12)
+            faults, values["id"] = [*{*faults, "id"}], secrets.token_hex(12)
         _rewrite(db, "chats", row["row_number"], values, faults)
     return len(rows)
 
@@ -79,7 +79,7 @@ def _mend_turns(db: sqlite3.Connection) -> int:
     for row in db.execute(f"SELECT * FROM turns WHERE {wrong}").fetchall():
         values, faults = mended(row, TURN)
         if not _is_id(row["id"]):
-            faults, values["id"] = [*faults, "id"], secrets.token_hex(12)
+            faults, values["id"] = [*{*faults, "id"}], secrets.token_hex(12)
         if values["finish"] == DAMAGED and row["finish"] != DAMAGED:
             faults.append("finish")
         if not isinstance(row["server"], str):

@@ -67,6 +67,7 @@ def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, check_same_thread=False, timeout=10.0)
     try:
         prepare(connection)
+        _check_tables(connection)
         _check_whole(connection)
         _migrate(connection)
         _write_ahead(connection)
@@ -138,6 +139,30 @@ def _version_in_log(path: Path) -> int:
     return found
 
 
+def tables_of(version: int) -> dict[str, tuple[str, list[str]]]:
+    """How a file of that version begins: table → its SQL and its columns."""
+    made = sqlite3.connect(":memory:", isolation_level=None)
+    for number in range(version):
+        _run(made, schema.MIGRATIONS[number])
+    found = {
+        str(name): (str(sql), _columns(made, str(name)))
+        for name, sql in made.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
+        if not str(name).startswith("sqlite_")
+    }
+    made.close()
+    return found
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    return [str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})")]
+
+
+def _check_tables(connection: sqlite3.Connection) -> None:
+    for table, (_, columns) in tables_of(version_of(connection)).items():
+        if _columns(connection, table) != columns:
+            raise Unsound(f"the table {table} is not there, or not as it was made")
+
+
 def _check_whole(connection: sqlite3.Connection) -> None:
     """Have SQLite read every page; damaged indexes are made anew."""
     for again in (False, True):
@@ -196,23 +221,28 @@ def _is_text(value: bytes | None) -> bool:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    for version in range(_version(connection), schema.VERSION):
+    for version in range(version_of(connection), schema.VERSION):
         in_transaction(connection, partial(_step, connection, version))
 
 
 def _step(connection: sqlite3.Connection, version: int) -> None:
-    if _version(connection) > version:  # another server was quicker
+    if version_of(connection) > version:  # another server was quicker
         return
     if version == 0 and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
         raise sqlite3.DatabaseError("it belongs to another program")
-    # executescript() would commit first; single statements stay inside the transaction.
-    for statement in schema.MIGRATIONS[version].split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
+    _run(connection, schema.MIGRATIONS[version])
     connection.execute(f"PRAGMA user_version = {version + 1}")
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    # executescript() would commit first; single statements stay inside a transaction.
+    for statement in script.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The version of the schema in the file; 0 of a new one."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from webui.storage import modes
 from webui.storage.aside import aside_folder, note_row
-from webui.storage.database import connect, prepare
+from webui.storage.database import connect, prepare, tables_of, version_of
 
 TABLES = ("chats", "turns", "pictures", "picture_owners", "damaged")
 _GIVE_UP = 20_000  # rows in a row that cannot be read: behind the last one there are no others
@@ -26,24 +26,18 @@ def salvage(path: Path) -> str:
         sqlite3.DatabaseError: not even the list of tables can be read; nothing has been touched.
     """
     fresh = path.with_name(path.name + ".salvaged")
+    copy = path.with_name(path.name + ".damaged")
     _remove(fresh)
-    source = sqlite3.connect(path, timeout=10.0)
     try:
-        prepare(source)
-        # Also a file that was cut off, or with names that cannot be read, is opened then.
-        source.execute("PRAGMA writable_schema = ON")
-        tables = _tables(source)
-        target = connect(fresh)
-        try:
-            counts = {table: _copy(source, target, table) for table in TABLES if table in tables}
-            target.execute("PRAGMA journal_mode = DELETE")  # one file, to be moved in one step
-        finally:
-            target.close()
+        for ending in ("", "-wal"):
+            if (part := path.with_name(path.name + ending)).exists():
+                shutil.copyfile(part, copy.with_name(copy.name + ending))
+        counts = _read_over(copy, fresh)
     except BaseException:
         _remove(fresh)
         raise
     finally:
-        source.close()
+        _remove(copy)
     kept = aside_folder(path.parent)
     shutil.copy2(path, kept / path.name)
     for ending in ("-wal", "-shm"):  # before the new file comes: it would be read into that
@@ -56,6 +50,37 @@ def salvage(path: Path) -> str:
         f"{counts.get('chats', 0)} chats with {counts.get('turns', 0)} turns were read into a new "
         f"file; the damaged one is kept in {kept}."
     )
+
+
+def _read_over(damaged: Path, fresh: Path) -> dict[str, int]:
+    """Copy what can be read; table → rows. The damaged file is written to."""
+    source = sqlite3.connect(damaged, timeout=10.0)
+    try:
+        prepare(source)
+        _restore_tables(source)
+        tables = _tables(source)
+        target = connect(fresh)
+        try:
+            counts = {table: _copy(source, target, table) for table in TABLES if table in tables}
+            target.execute("PRAGMA journal_mode = DELETE")  # one file, to be moved in one step
+        finally:
+            target.close()
+    finally:
+        source.close()
+    return counts
+
+
+def _restore_tables(source: sqlite3.Connection) -> None:
+    """Where the list of tables can be read, what it says about ours is put right."""
+    # Also opens a file that was cut off, or with words in that list that make no sense.
+    source.execute("PRAGMA writable_schema = ON")
+    for table, (sql, _) in tables_of(version_of(source)).items():
+        source.execute(
+            "UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ? AND sql != ?",
+            (sql, table, sql),
+        )
+    source.execute("PRAGMA writable_schema = RESET")
+    source.execute("PRAGMA writable_schema = ON")
 
 
 def _tables(source: sqlite3.Connection) -> set[str]:
