@@ -83,7 +83,7 @@ VALUE = (
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(cells=st.lists(st.tuples(CELL, st.integers(0, 7), VALUE), min_size=1, max_size=4))
 @example(cells=[(("turns", "parent_id"), 1, None)])
 def test_whatever_stands_in_a_cell_the_rest_is_served(

@@ -7,16 +7,25 @@ import json
 import sqlite3
 import time
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from webui.storage.modes import make_private
+from webui.storage.modes import FOLDER, make_private
 
 
 def aside_folder(data: Path) -> Path:
-    """The folder for what is moved aside now: ``<data>/damaged/<time>``."""
-    folder = data / "damaged" / time.strftime("%Y%m%d-%H%M%S")
-    return make_private(make_private(folder.parent) / folder.name)
+    """A new folder for what is moved aside now: ``<data>/damaged/<time>``."""
+    within = make_private(data / "damaged")
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for number in count(1):
+        folder = within / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            folder.mkdir(mode=FOLDER)
+        except FileExistsError:
+            continue
+        break
+    return folder
 
 
 def note_row(db: sqlite3.Connection, place: str, why: str, content: Mapping[str, Any]) -> None:
