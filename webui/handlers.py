@@ -94,10 +94,8 @@ class Handlers:
                 changes.update(self._picture(view, who))
                 changes[self.parts.box] = {"text": words, "files": []}
                 if len(files) > 1:
-                    name = Path(files[-1]).name
-                    several = text(
-                        who.language, "hint_several_pictures", count=len(files), name=name
-                    )
+                    told = {"count": len(files), "name": Path(files[-1]).name}
+                    several = text(who.language, "hint_several_pictures", **told)
             if not words:
                 return changes | self._hint(who, "hint_empty_picture" if files else "hint_empty")
             if view.picture_id is None:
@@ -159,9 +157,8 @@ class Handlers:
             if name == "retry":
                 settings, sampled = sampling.for_retry(settings)
                 if sampled:
-                    note = text(
-                        who.language, "retry_sampled", temperature=settings.sampling.temperature
-                    )
+                    warmth = settings.sampling.temperature
+                    note = text(who.language, "retry_sampled", temperature=warmth)
             else:
                 question = words.strip()
                 if not question:
@@ -265,11 +262,14 @@ class Handlers:
 
     async def scene(self, view: View, request: gr.Request) -> Changes:
         """The button "New scene"."""
-        return await self._act_moving("scene", "", "", view, self._who(request, view))
+        who = self._who(request, view)
+        try:
+            return await self._act_moving("scene", "", "", view, who)
+        except Exception as error:
+            return self._failed(who, error)
 
     def _new_scene(self, who: Who) -> tuple[str, tuple[str, ...]]:
         from instructblip import scenes, suggestions
-
         scene = scenes.compose(secrets.randbelow(2**31), size=SCENE_SIZE)
         out = io.BytesIO()
         scene.image.save(out, "PNG")

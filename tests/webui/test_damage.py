@@ -109,7 +109,11 @@ def test_whatever_stands_in_a_cell_the_rest_is_served(
     again.close()
     started(folder).close()
     assert len(set_aside(folder)) == before  # mended once
-    assert not sqlite3.connect(folder / "chats.sqlite3").execute("PRAGMA foreign_key_check(turns)").fetchall()
+    assert (
+        not sqlite3.connect(folder / "chats.sqlite3")
+        .execute("PRAGMA foreign_key_check(turns)")
+        .fetchall()
+    )
 
 
 @pytest.mark.parametrize("column", ["answer_ids", "error_values", "statistics", "parameters"])
@@ -136,7 +140,7 @@ def test_a_turn_without_its_question_says_so_in_its_place(folder: Path) -> None:
     for language, words in (("en", "could not be read"), ("zh", "无法读取")):
         shown = render.history(path, store.versions(OWNER, chat.id), CARD, language, chat=chat)
         assert words in shown
-        assert shown.count("data-act=\"edit\"") == 3  # nothing to ask again in the lost one
+        assert shown.count('data-act="edit"') == 3  # nothing to ask again in the lost one
 
 
 def test_a_lost_turn_leaves_a_place_for_those_below_it(folder: Path) -> None:
@@ -154,7 +158,10 @@ def test_a_lost_turn_leaves_a_place_for_those_below_it(folder: Path) -> None:
 @pytest.mark.parametrize("loop", [(1, 1), (1, 4), (2, 4), (3, 3)])
 def test_a_loop_of_parents_ends(folder: Path, loop: tuple[int, int]) -> None:
     db = open_file(folder)
-    db.execute("UPDATE turns SET parent_id = (SELECT id FROM turns WHERE seq = ?) WHERE seq = ?", loop[::-1])
+    db.execute(
+        "UPDATE turns SET parent_id = (SELECT id FROM turns WHERE seq = ?) WHERE seq = ?",
+        loop[::-1],
+    )
     db.close()
     running = Store(folder)
     page(running, OWNER)
@@ -206,7 +213,9 @@ def test_a_turn_whose_chat_is_gone_is_shown_to_nobody_and_kept(folder: Path) -> 
     db.close()
     store = started(folder)
     assert len(store.chats(OWNER)) == 1
-    kept = [json.loads(content)["question"] for place, content in set_aside(folder) if place == "turns"]
+    kept = [
+        json.loads(content)["question"] for place, content in set_aside(folder) if place == "turns"
+    ]
     assert kept == QUESTIONS
 
 

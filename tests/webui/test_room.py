@@ -75,7 +75,6 @@ def test_questions_count_too(tmp_path: Path) -> None:
     store = store_with(tmp_path, owner=1 * MB)
     turn = store.turn("a-1", answered(store, "a-1"))
 
-
     def ask() -> None:
         store.add_turn("a-1", turn.chat_id, turn.id, "x" * 50_000, turn.picture_id)
 

@@ -51,7 +51,9 @@ def below(whole: bytes, page: int) -> list[int]:
     if whole[start] not in (2, 5):  # a leaf
         return []
     count = int.from_bytes(whole[start + 3 : start + 5], "big")
-    cells = [int.from_bytes(whole[start + 12 + 2 * i : start + 14 + 2 * i], "big") for i in range(count)]
+    cells = [
+        int.from_bytes(whole[start + 12 + 2 * i : start + 14 + 2 * i], "big") for i in range(count)
+    ]
     found = [int.from_bytes(whole[start + at : start + at + 4], "big") for at in cells]
     found.append(int.from_bytes(whole[start + 8 : start + 12], "big"))
     return found
