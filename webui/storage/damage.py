@@ -15,16 +15,15 @@ from typing import Any
 from webui.records import CHAT, DAMAGED, LAST_TIME, TURN, mended
 from webui.storage.aside import note_row, raw_row
 
-_JSON = ("answer_ids", "error_values", "statistics", "parameters")
+_JSON = ("error_values", "statistics", "parameters")
 # Values of the wrong kind inside sound JSON, as this program writes it. Whether they are wrong is
 # told by reading them.
 _SUSPICIOUS = (
-    "answer_ids GLOB '*[^][0-9,]*'", "substr(answer_ids, 2) GLOB '*[[]*'",
-    "answer_ids GLOB '*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]*'",
+    "NOT is_ids(CAST(answer_ids AS BLOB))",
     "statistics GLOB '*:[^-0-9]*'", "statistics GLOB '*[eE][0-9+]*'", "error_values GLOB '*\\u[dD]*'",
     """parameters GLOB '*"sampling":[^{]*'""", """parameters GLOB '*"num_beams":[^0-9]*'""",
 )  # fmt: skip
-_TEXTS = ("chat_id", "question", "picture_id", "answer", "qformer_text", "tokenizer", "error",
+_TEXTS = ("answer_ids", "chat_id", "question", "picture_id", "answer", "qformer_text", "tokenizer", "error",
           "error_code")  # fmt: skip
 
 
@@ -107,10 +106,9 @@ def _no_time(name: str) -> str:
 
 
 def _no_json(name: str) -> str:
-    shape = "array" if name == "answer_ids" else "object"
     return (
         f"CASE WHEN typeof({name}) != 'text' THEN 1 WHEN NOT json_valid({name}) THEN 1"
-        f" ELSE json_type({name}) != '{shape}' END"
+        f" ELSE json_type({name}) != 'object' END"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ _MAGIC = b"SQLite format 3\0"
 _HEADER = 100  # bytes
 _VERSION_AT = slice(60, 64)  # user_version, in the header
 _FRACTIONS = bytes((64, 32, 32))  # fixed by the format, at 21
+_IDS = re.compile(rb"\[(?:[0-9]{1,9}(?:,[0-9]{1,9})*)?\]")
 _ROW_FAULTS = ("NULL value in", "TEXT value in", "NUMERIC value in")  # mended row by row
 _QUICK_FROM = 256 * 2**20  # bytes; of larger files the indexes are not compared with their tables
 
@@ -89,6 +91,7 @@ def prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     connection.create_function("folded", 1, _folded, deterministic=True)
     connection.create_function("is_text", 1, _is_text, deterministic=True)
+    connection.create_function("is_ids", 1, _is_ids, deterministic=True)
 
 
 def unwritable(path: Path, error: Exception) -> InstructBlipError:
@@ -218,6 +221,11 @@ def _is_text(value: bytes | None) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _is_ids(value: bytes | None) -> bool:
+    """Whether this is a JSON list of token ids, as this program writes it."""
+    return _IDS.fullmatch(value or b"") is not None
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
