@@ -27,6 +27,8 @@ from webui.runs import Runs
 from webui.sessions import Admission, Signer, load_key
 from webui.settings import PREFIX, Settings, parser, read_settings, with_login
 from webui.starting import Starting
+from webui.storage.database import check_file
+from webui.storage.modes import make_private
 from webui.store import Store
 from webui.stubs import no_stub_files
 from webui.uploads import private_folder, remove_folder
@@ -94,10 +96,11 @@ def serve(
     from webui.asgi.repeats import hold_back_repeats
 
     # What is wrong with the folder and the logins is said before anything slow.
-    accounts = Accounts(settings, Signer(load_key(Path(settings.data))))
+    store = Store(Path(settings.data), settings.max_upload * 2**20, settings.limits)
+    key = load_key(Path(settings.data), store.visitors_by_cookie)
+    accounts = Accounts(settings, Signer(key))
     settings = dataclasses.replace(settings, auth=())  # the passwords are hashed; they are not kept
     os.environ.pop(PREFIX + "AUTH", None)  # programs that are started from here need none
-    store = Store(Path(settings.data), settings.max_upload * 2**20)
     recovered = store.recover()
     if recovered:
         say(f"{recovered} answer(s) of the last run were cut off; their text was kept.")
@@ -237,11 +240,13 @@ def check_data(folder: Path) -> None:
     """Make the data folder and see that it can be written.
 
     Raises:
-        InstructBlipError: it cannot (``store_unwritable``).
+        InstructBlipError: it cannot (``store_unwritable``), or is not ours to write
+            (``store_newer``, ``store_damaged``).
     """
+    check_file(folder / "chats.sqlite3")  # a newer program's folder is left as it is
     probe = folder / f".probe-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -57,7 +57,7 @@ class Handlers:
         try:
             if wanted["chat"] not in ("", "new"):
                 self._open(view, who, wanted["chat"])
-            elif not wanted["chat"] and (chats := self.store.chats(who.owner)):
+            elif not wanted["chat"] and (chats := self.store.chats(who.owner, limit=1)):
                 self._open(view, who, chats[0].id)
         except UnknownTurn:
             notice = text(who.language, "hint_chat_gone")
@@ -73,7 +73,7 @@ class Handlers:
 
     async def search(self, words: str, view: View, request: gr.Request) -> Changes:
         """The search field of the chat list."""
-        view.search = str(words or "")[:MAX_SEARCH]
+        view.look_for(str(words or "")[:MAX_SEARCH])
         return {self.parts.chats: self._chats(view, self._who(request, view))}
 
     # --- asking ------------------------------------------------------------------------------------
@@ -133,6 +133,9 @@ class Handlers:
                     return await self._act_asking(name, wanted, words, view, who, panel)
                 finally:
                     view.sending = False
+            if name == "more":
+                view.list_more()
+                return {self.parts.chats: self._chats(view, who)}
             if name == "look":
                 return self._look(view, who, wanted)
             return await self._act_moving(name, wanted, words, view, who)
@@ -229,7 +232,8 @@ class Handlers:
             return
         epoch = view.epoch
         turn = self.store.turn(who.owner, run.turn_id)
-        before = self.store.turn(who.owner, turn.parent_id).picture_id if turn.parent_id else ""
+        above = self.store.path_to(who.owner, turn.id)[:-1]
+        before = above[-1].picture_id if above else ""
         shown = ""
         async for snapshot in run.attach():
             if view.epoch != epoch:
@@ -303,7 +307,7 @@ class Handlers:
         chat = self.store.chat(who.owner, chat_id)
         view.move(chat.id, chat.leaf_id)
         if chat.leaf_id:
-            view.picture_id = self.store.turn(who.owner, chat.leaf_id).picture_id
+            view.picture_id = self.store.turn(who.owner, chat.leaf_id).picture_id or None
 
     def _delete(self, view: View, who: Who, chat_id: str) -> None:
         for run in self.runs.running(who.owner):
@@ -350,10 +354,7 @@ class Handlers:
             live = render.running(turns[-1], before, run.snapshot, language)
             turns = turns[:-1]
         if turns or live:
-            versions = {
-                turn.id: [other.id for other in self.store.siblings(who.owner, turn.id)]
-                for turn in turns
-            }
+            versions = self.store.versions(who.owner, view.chat_id or "")
             shown = render.history(turns, versions, card, language, chat=chat)
         else:
             shown = render.welcome(card, self.examples, language)
@@ -369,8 +370,8 @@ class Handlers:
         return {self.parts.picture: view.picture_id, self.parts.strip: strip}
 
     def _chats(self, view: View, who: Who) -> str:
-        chats = self.store.chats(who.owner, view.search)
-        return render.chat_list(chats, view.chat_id, view.search, who.language)
+        found = self.store.chats(who.owner, view.search, view.listed + 1)
+        return render.chat_list(found, view.chat_id, view.search, who.language, view.listed)
 
     def _box(self, view: View, value: str | None = None) -> Changes:
         """Send or Stop, and the text where it is to change."""

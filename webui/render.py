@@ -17,6 +17,7 @@ from typing import Any
 from instructblip.engine.base import ModelCard, Phase
 from webui.i18n import coded_text, localised, place_text, text
 from webui.store import Chat, Turn
+from webui.view import LISTED, MOST_LISTED
 
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 _ICONS = {
@@ -72,6 +73,9 @@ def history(
     before = ""
     for number, turn in enumerate(turns):
         is_last = number == len(turns) - 1
+        if not turn.readable:
+            shown.append(unreadable(turn, versions.get(turn.id, ()), language))
+            continue
         shown.append(
             '<article class="turn">'
             + question(turn, before, language, undo=is_last)
@@ -122,6 +126,15 @@ def answer(turn: Turn, versions: Sequence[str], card: ModelCard, language: str) 
     return (
         f'<div class="answer" data-finish="{escape(str(turn.finish))}">{body}'
         f'{_notes(turn, card, language)}<div class="foot">{foot}</div></div>'
+    )
+
+
+def unreadable(turn: Turn, versions: Sequence[str], language: str) -> str:
+    """A turn whose question is lost: it says so in its place, and leads to its other versions."""
+    return (
+        f'<article class="turn"><div class="answer" data-finish="{escape(str(turn.finish))}">'
+        f'<p class="note bad">{escape(text(language, "turn_damaged"))}</p>'
+        f'<div class="foot">{_versions(turn, versions, language)}</div></div></article>'
     )
 
 
@@ -352,14 +365,16 @@ def about(card: ModelCard, language: str) -> str:
     )
 
 
-def chat_list(chats: Sequence[Chat], current: str | None, search: str, language: str) -> str:
-    """The owner's chats, today's first."""
+def chat_list(
+    chats: Sequence[Chat], current: str | None, search: str, language: str, listed: int = LISTED
+) -> str:
+    """The owner's chats, today's first, ``listed`` at most; of more a button tells."""
     if not chats:
         key, values = ("chats_not_found", {"search": search}) if search else ("chats_none", {})
         return f'<p class="none">{escape(text(language, key, **values))}</p>'
     today = date.fromtimestamp(time.time())
     groups: dict[str, str] = {}
-    for chat in chats:
+    for chat in chats[:listed]:
         key = "today" if date.fromtimestamp(chat.updated) == today else "earlier"
         here = ' aria-current="page"' if chat.id == current else ""
         title = escape(chat.title)
@@ -375,4 +390,11 @@ def chat_list(chats: Sequence[Chat], current: str | None, search: str, language:
     return "".join(
         f"<h3>{escape(text(language, key))}</h3><ul class='chats'>{items}</ul>"
         for key, items in groups.items()
-    )
+    ) + (_older(listed, language) if len(chats) > listed else "")
+
+
+def _older(listed: int, language: str) -> str:
+    if listed >= MOST_LISTED:
+        return f'<p class="none">{escape(text(language, "chats_older"))}</p>'
+    words = text(language, "chats_more")
+    return button("more", words, label=escape(words), kind="word more")

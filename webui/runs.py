@@ -25,7 +25,7 @@ from instructblip.engine.base import (
     Statistics,
     Stream,
 )
-from instructblip.errors import InstructBlipError
+from instructblip.errors import BadRequest, InstructBlipError
 from webui.saving import Saving
 from webui.sessions import Admission
 from webui.store import Store, Turn
@@ -327,24 +327,32 @@ class Runs:
     def _request(
         self, owner: str, turn: Turn, sampling: SamplingParams, layout: str | None
     ) -> Request:
-        history = tuple(
+        history = [
             _past(earlier)
             for earlier in self.path_to(owner, turn.id)[:-1]
-            if earlier.answer_ids or earlier.answer
-        )
-        for picture_id in {turn.picture_id, *(past.picture_id for past in history)}:
-            if not self.engine.has_picture(picture_id):
-                data = self.store.picture_bytes(owner, picture_id)
-                self.engine.register_picture(picture_id, data)
+            if earlier.readable and (earlier.answer_ids or earlier.answer)
+        ]
+        self._register(owner, turn.picture_id)
+        for picture_id in {past.picture_id for past in history}:
+            try:
+                self._register(owner, picture_id)
+            except BadRequest as error:  # the file is lost or damaged
+                log.warning("turns about the picture %s are left out: %s", picture_id, error)
+                history = [past for past in history if past.picture_id != picture_id]
         return Request(
             request_id=turn.id,
             question=turn.question,
             picture_id=turn.picture_id,
-            history=history,
+            history=tuple(history),
             sampling=sampling.checked(),
             layout=layout,
             session_id=turn.chat_id,
         )
+
+    def _register(self, owner: str, picture_id: str) -> None:
+        if not self.engine.has_picture(picture_id):
+            data = self.store.picture_bytes(owner, picture_id)
+            self.engine.register_picture(picture_id, data)
 
 
 def statistics_dict(statistics: Statistics) -> dict[str, float]:

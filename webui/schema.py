@@ -1,15 +1,8 @@
-"""The SQLite file of the chats: opening, version, migrations."""
+"""The tables of the chats, and their migrations."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-
-from instructblip.errors import InstructBlipError
-
-VERSION = 1
+VERSION = 2
 
 _FIRST = """
 CREATE TABLE chats (
@@ -59,103 +52,28 @@ CREATE TABLE picture_owners (
 );
 """
 
+# server: which server writes the answer. size: bytes, of a question with its answer, or a file.
+_SECOND = """
+ALTER TABLE turns ADD COLUMN server TEXT NOT NULL DEFAULT '';
+ALTER TABLE turns ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE picture_owners ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+UPDATE turns SET size = ifnull(length(CAST(question AS BLOB)), 0) + ifnull(length(CAST(answer AS BLOB)), 0)
+    + ifnull(length(CAST(answer_ids AS BLOB)), 0) + ifnull(length(CAST(qformer_text AS BLOB)), 0);
+CREATE INDEX turns_running ON turns (server) WHERE finish IS NULL;
+CREATE INDEX turns_answered ON turns (chat_id) WHERE finish IS NOT NULL AND answer != '';
+CREATE INDEX turns_sizes ON turns (chat_id, size);
+CREATE INDEX pictures_of_owner ON picture_owners (owner, size, created);
+CREATE INDEX chats_empty ON chats (owner, created) WHERE leaf_id IS NULL;
+DROP INDEX chats_of_owner;
+CREATE INDEX chats_of_owner ON chats (owner, updated DESC, created DESC);
+CREATE TABLE damaged (
+    id INTEGER PRIMARY KEY,
+    place TEXT NOT NULL,
+    why TEXT NOT NULL,
+    found REAL NOT NULL,
+    content TEXT NOT NULL
+);
+"""
+
 # MIGRATIONS[n] takes a file of version n to version n + 1.
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
-
-
-def open_database(path: Path) -> sqlite3.Connection:
-    """Open the file, bring its schema up to :data:`VERSION`, and return the connection.
-
-    Raises:
-        InstructBlipError: ``store_unwritable``, ``store_damaged`` or ``store_newer``.
-    """
-    try:
-        return _opened(path)
-    except sqlite3.OperationalError as error:
-        raise InstructBlipError(
-            f"Cannot write the chats to {path}: {error}. Give the server a writable folder "
-            "with --data FOLDER.",
-            code="store_unwritable",
-            path=str(path),
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise InstructBlipError(
-            f"{path} is not a database of chats, or is damaged ({error}). Move it away, or choose "
-            "another folder with --data FOLDER.",
-            code="store_damaged",
-            path=str(path),
-        ) from error
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False, timeout=10.0)
-    try:
-        connection.isolation_level = None  # transactions are opened by hand
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.create_function("folded", 1, _folded, deterministic=True)
-        _migrate(connection, path)
-        _write_ahead(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Readers and a writer do not wait for each other. The file remembers it."""
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-    except sqlite3.OperationalError as error:
-        # Only this statement does not wait for a lock: another server is doing the same.
-        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-            raise
-
-
-def _folded(text: str | None) -> str:
-    """Lower case beyond ASCII, for search; SQLite's own LIKE folds ASCII only."""
-    return (text or "").casefold()
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    found = _version(connection)
-    if found > VERSION:
-        raise InstructBlipError(
-            f"{path} was written by a newer version of this program (schema {found}; this one "
-            f"reads up to {VERSION}). Update the program, or choose another folder with "
-            "--data FOLDER.",
-            code="store_newer",
-            path=str(path),
-            found=found,
-            known=VERSION,
-        )
-    for version in range(found, VERSION):
-        in_transaction(connection, partial(_step, connection, version))
-
-
-def _step(connection: sqlite3.Connection, version: int) -> None:
-    if _version(connection) > version:  # another server was quicker
-        return
-    if version == 0 and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        raise sqlite3.DatabaseError("it belongs to another program")
-    # executescript() would commit first; single statements stay inside the transaction.
-    for statement in MIGRATIONS[version].split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {version + 1}")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def in_transaction(connection: sqlite3.Connection, work: Callable[[], None]) -> None:
-    """Run ``work`` in one write transaction: all of it or nothing."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        work()
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SECOND)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from instructblip.errors import BadRequest, Busy, InstructBlipError
+from instructblip.errors import BadRequest, Busy
+from webui.storage.keys import load_key as load_key
 
 COOKIE = "instructblip_owner"
 COOKIE_AGE = 400 * 24 * 3600  # the longest that browsers keep
-_KEY_BYTES = 32
 _VALUE = re.compile(r"([av])1\.([0-9a-f]{1,1000})\.([0-9]{1,12})\.([0-9a-f]{64})\Z")
 
 
@@ -71,44 +69,6 @@ class Signer:
         """The signature of texts without NUL, for one kind of cookie."""
         message = "\0".join((kind, *parts)).encode("utf-8", "surrogateescape")
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()
-
-
-def load_key(folder: Path) -> bytes:
-    """The signing key of this data folder, made on first use with mode 0600.
-
-    Raises:
-        InstructBlipError: it cannot be read or made.
-    """
-    path = folder / "cookie.key"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            temporary = folder / f".cookie.key.{secrets.token_hex(4)}"
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(secrets.token_bytes(_KEY_BYTES))
-            try:
-                os.link(temporary, path)  # never replaces a key another process just made
-            except FileExistsError:
-                pass
-            finally:
-                temporary.unlink()
-        key = path.read_bytes()
-    except OSError as error:
-        raise InstructBlipError(
-            f"Cannot read or write {path}: {error.strerror}. Give the server a writable folder "
-            "with --data FOLDER.",
-            code="store_unwritable",
-            path=str(path),
-        ) from error
-    if len(key) != _KEY_BYTES:
-        raise InstructBlipError(
-            f"{path} is damaged ({len(key)} bytes instead of {_KEY_BYTES}). Delete it; visitors "
-            "without a login then start with an empty list of chats.",
-            code="key_damaged",
-            path=str(path),
-        )
-    return key
 
 
 def owner_of(request: Any) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from instructblip.errors import BadParameter
+from webui.storage.room import Limits
 
 PREFIX = "INSTRUCTBLIP_"
 
@@ -90,6 +91,11 @@ class Settings:
         10.0, "seconds until the head of a request must have come; a body may pause for twice, "
         "and an answer may stay unread for six times as long"
     )  # fmt: skip
+    owner_storage: int = _about(500, "what one visitor may keep here, pictures and texts, in MB")
+    storage: float = _about(
+        0.0, "what all visitors may keep together, in GB; 0: what the disk has but --disk-reserve"
+    )
+    disk_reserve: int = _about(200, "room that is left free on the disk, in MB")
     lang: str = _about("", "language of the page: en or zh; the browser's unless given")
 
     def __post_init__(self) -> None:
@@ -103,6 +109,9 @@ class Settings:
         _between("max_upload", self.max_upload, 1, 1024)
         _between("max_connections", self.max_connections, 0, 1_000_000)
         _between("patience", self.patience, 0.1, 3600)
+        _between("owner_storage", self.owner_storage, 1, 1_000_000)
+        _between("storage", self.storage, 0, 1_000_000)
+        _between("disk_reserve", self.disk_reserve, 0, 1_000_000)
         logins(self.auth)
         for origin in self.origins:
             scheme, _, rest = origin.partition("://")
@@ -130,6 +139,11 @@ class Settings:
     def asks_login(self) -> bool:
         """Whether visitors log in."""
         return bool(self.auth or self.auth_file)
+
+    @property
+    def limits(self) -> Limits:
+        """What visitors may keep, in bytes."""
+        return Limits(self.owner_storage * 1e6, self.storage * 1e9, self.disk_reserve * 1e6)
 
 
 def is_loopback(name: str) -> bool:

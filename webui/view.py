@@ -8,6 +8,9 @@ from typing import Any
 
 from webui.bounds import Client
 
+LISTED = 100  # chats in the list until somebody asks for more, and again as many each time
+MOST_LISTED = 1000  # the search finds the others
+
 
 @dataclass
 class View:
@@ -19,6 +22,7 @@ class View:
     choices: int = 0  # pictures chosen so far: one that takes long does not replace a later one
     offers: tuple[str, ...] = ()  # questions that suit this picture
     search: str = ""
+    listed: int = LISTED  # chats in the list, at most
     epoch: int = 0  # grows when the tab turns to something else; an older attachment then ends
     sending: bool = False
     live_id: str | None = None  # the turn that the tab shows as being answered
@@ -32,6 +36,14 @@ class View:
             self.offers = ()
         self.chat_id, self.leaf_id = chat_id, leaf_id
         self.epoch += 1
+
+    def look_for(self, words: str) -> None:
+        """List the chats that contain these words."""
+        self.search, self.listed = words, LISTED
+
+    def list_more(self) -> None:
+        """List older chats too."""
+        self.listed = min(self.listed + LISTED, MOST_LISTED)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def test_every_setting_has_a_flag_a_variable_and_a_line_in_the_file(tmp_path: Pa
         "proxies": "10.0.0.0/8,::1", "max_upload": "5", "lang": "zh", "kv_memory": "1.5", "picture_memory": "0.5",
         "max_connections": "500", "patience": "4.5",
         "auth_file": "logins", "login_idle": "12",
+        "owner_storage": "50", "storage": "1.5", "disk_reserve": "100",
     }  # fmt: skip
     assert sorted(values) == sorted(NAMES)
     by_variable = read_settings([], {PREFIX + name.upper(): text for name, text in values.items()})

@@ -16,7 +16,8 @@ from instructblip.errors import InstructBlipError, PictureError, UnknownTurn
 from tests.tiny_picture import picture
 from webui import schema
 from webui.records import Turn
-from webui.schema import VERSION, open_database
+from webui.schema import VERSION
+from webui.storage.opening import open_database
 from webui.store import UNUSED_PICTURE_AGE, Store
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
