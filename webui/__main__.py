@@ -35,6 +35,7 @@ from webui.uploads import private_folder, remove_folder
 
 log = logging.getLogger("webui")
 _TRIED_PORTS = 100
+RUNNING = 16  # answers that an engine writes at once
 
 
 def main(
@@ -116,7 +117,8 @@ def serve(
         from webui.app import build_page
         from webui.server import create_app
 
-        runs = Runs(engine, store, settings.grace, Admission(settings.per_owner))
+        admission = Admission(settings.per_owner, settings.max_waiting + RUNNING)
+        runs = Runs(engine, store, settings.grace, admission)
         return create_app(settings, engine, store, runs, build_page, accounts)
 
     starting = Starting(

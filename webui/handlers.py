@@ -282,14 +282,12 @@ class Handlers:
         settings: sampling.Settings,
     ) -> None:  # fmt: skip
         chat_id = view.chat_id or self.store.new_chat(who.owner).id
-        self.runs.admit(who.owner, chat_id)
+        self.runs.admit(who.client, chat_id)
         leaf = self.store.chat(who.owner, chat_id).leaf_id
         asked = {"sampling": sampling.as_dict(settings.sampling), "layout": settings.layout}
         turn = self.store.add_turn(who.owner, chat_id, parent_id, question, picture_id, asked)
         try:
-            await self.runs.start(
-                who.owner, turn, sampling=settings.sampling, layout=settings.layout
-            )
+            await self.runs.start(who.owner, turn, settings.sampling, settings.layout, who.client)
         except BaseException:
             # Runs.start has taken the turn back; show again what was shown.
             self.store.set_leaf(who.owner, chat_id, leaf)

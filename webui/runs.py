@@ -26,6 +26,7 @@ from instructblip.engine.base import (
     Stream,
 )
 from instructblip.errors import BadRequest, InstructBlipError
+from webui.bounds import Client
 from webui.saving import Saving
 from webui.sessions import Admission
 from webui.store import Store, Turn
@@ -230,13 +231,14 @@ class Runs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._again: asyncio.Task[None] | None = None
 
-    def admit(self, owner: str, chat_id: str) -> None:
-        """Check that this owner may start an answer in this chat now; reserves nothing.
+    def admit(self, client: Client, chat_id: str) -> None:
+        """Check that this client may start an answer in this chat now; reserves nothing.
 
         Raises:
-            Busy: ``busy_chat`` (one answer at a time in a chat), ``busy_owner`` (too many at once).
+            Busy: ``busy_chat`` (one answer at a time in a chat), ``busy_owner``, ``busy_answers``
+                (the address), ``busy_answers_all``.
         """
-        self.admission.check(owner, chat_id)
+        self.admission.check(client, chat_id)
 
     async def start(
         self,
@@ -244,11 +246,12 @@ class Runs:
         turn: Turn,
         sampling: SamplingParams | None = None,
         layout: str | None = None,
+        client: Client | None = None,
     ) -> Run:
         """Submit a stored turn to the engine.
 
         A turn that the engine does not accept is taken out of the store again, so that the page
-        can keep the typed text and nothing is left behind.
+        can keep the typed text and nothing is left behind. ``client``: whom the bounds count.
 
         Raises:
             Busy: the waiting line is full, or this owner or chat has a running answer.
@@ -256,7 +259,7 @@ class Runs:
             EngineStopped: the engine is not running.
         """
         try:
-            self.admission.enter(owner, turn.chat_id, turn.id)
+            self.admission.enter(client or Client(owner), turn.chat_id, turn.id)
             try:
                 request = await asyncio.to_thread(
                     self._request, owner, turn, sampling or self.engine.card.generation, layout

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from instructblip.errors import BadRequest, Busy
+from webui.bounds import Bound, Client, Hold
 from webui.storage.keys import load_key as load_key
 
 COOKIE = "instructblip_owner"
@@ -95,31 +96,40 @@ def login_of(owner: str) -> str | None:
 
 
 class Admission:
-    """At most one running answer in a chat and ``per_owner`` for an owner."""
+    """At most one running answer in a chat, ``per_owner`` for an owner, and bounds beyond him.
 
-    def __init__(self, per_owner: int = 4) -> None:
+    Args:
+        per_owner: answers that one owner may have running or waiting; an address four times that.
+        total: answers that all may have; a part of them is for owners who have answers here.
+    """
+
+    def __init__(self, per_owner: int = 4, total: int = 80) -> None:
         self.per_owner = per_owner
+        self._bound = Bound("answers", owner=per_owner, address=4 * per_owner, total=total)
         self._lock = threading.Lock()
-        self._running: dict[str, tuple[str, str]] = {}  # turn id -> (owner, chat id)
+        self._running: dict[str, tuple[str, str, Hold]] = {}  # turn id -> owner, chat id, hold
 
-    def check(self, owner: str, chat_id: str) -> None:
-        """Raise :class:`Busy` when an answer of this owner in this chat may not start now."""
+    def check(self, client: Client, chat_id: str) -> None:
+        """Raise :class:`Busy` when an answer of this client in this chat may not start now."""
         with self._lock:
-            self._check(owner, chat_id)
+            self._check(client, chat_id)
+            self._bound.check(client)
 
-    def enter(self, owner: str, chat_id: str, turn_id: str) -> None:
+    def enter(self, client: Client, chat_id: str, turn_id: str) -> None:
         """Check, and count the answer as running until :meth:`leave`."""
         with self._lock:
-            self._check(owner, chat_id)
-            self._running[turn_id] = (owner, chat_id)
+            self._check(client, chat_id)
+            self._running[turn_id] = (client.owner, chat_id, self._bound.enter(client))
 
     def leave(self, turn_id: str) -> None:
         """The answer has ended."""
         with self._lock:
-            self._running.pop(turn_id, None)
+            left = self._running.pop(turn_id, None)
+        if left is not None:
+            left[2].leave()
 
-    def _check(self, owner: str, chat_id: str) -> None:
-        mine = [chat for who, chat in self._running.values() if who == owner]
+    def _check(self, client: Client, chat_id: str) -> None:
+        mine = [chat for who, chat, _ in self._running.values() if who == client.owner]
         if chat_id in mine:
             raise Busy(
                 "This chat is still answering. Wait for the end, or press Stop first.",

@@ -14,6 +14,7 @@ from instructblip.engine.base import Phase, SamplingParams
 from instructblip.errors import BadParameter, Busy, EngineStopped, UnknownTurn
 from tests.tiny_picture import picture
 from webui import runs as runs_module
+from webui.bounds import Client
 from webui.runs import Run, Runs
 from webui.sessions import Admission
 from webui.store import Store
@@ -303,7 +304,7 @@ def test_a_chat_answers_one_question_at_a_time(talk: Talk) -> None:
     async def scene() -> None:
         run = await talk.ask("count 500")
         with pytest.raises(Busy) as caught:
-            talk.runs.admit("a-1", run.chat_id)
+            talk.runs.admit(Client("a-1"), run.chat_id)
         assert caught.value.code == "busy_chat"
         with pytest.raises(Busy):
             await talk.ask("second", after=talk.kept(run))

@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from instructblip.errors import BadRequest, Busy, InstructBlipError
 from webui import sessions
+from webui.bounds import Client
 from webui.sessions import (
     COOKIE_AGE,
     Admission,
@@ -180,7 +181,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.number += 1
         mine = [each[1] for each in self.running if each[0] == owner]
         try:
-            self.admission.enter(owner, chat, str(self.number))
+            self.admission.enter(Client(owner), chat, str(self.number))
             code = ""
         except Busy as error:
             code = error.code
@@ -202,8 +203,35 @@ class AdmissionMachine(RuleBasedStateMachine):
     def checking_changes_nothing(self) -> None:
         for owner, chat, _ in self.running:
             with pytest.raises(Busy):
-                self.admission.check(owner, chat)
-        self.admission.check("nobody", "1")
+                self.admission.check(Client(owner), chat)
+        self.admission.check(Client("nobody"), "1")
 
 
 TestAdmission = AdmissionMachine.TestCase
+
+
+def test_newcomers_leave_a_part_of_all_answers_to_those_who_have_some() -> None:
+    """One hostile visitor behind the tunnel, with a new cookie for each question."""
+    admission = Admission(2, total=20)
+
+    def ask_many() -> None:
+        for n in range(100):
+            admission.enter(Client(f"a-{n}"), f"chat {n}", f"turn {n}")
+
+    with pytest.raises(Busy) as caught:
+        ask_many()
+    assert caught.value.code == "busy_answers_all"
+    for n in range(5):
+        admission.enter(Client(f"here-{n}", known=True), f"c{n}", f"t{n}")
+
+
+def test_an_address_has_four_times_an_owners_answers() -> None:
+    admission = Admission(2, total=100)
+    clients = [Client(f"a-{n}", "203.0.113.9", known=True) for n in range(9)]
+    for n, client in enumerate(clients[:8]):
+        admission.enter(client, f"c{n}", f"t{n}")
+    with pytest.raises(Busy) as caught:
+        admission.enter(clients[8], "c8", "t8")
+    assert caught.value.code == "busy_answers"
+    admission.leave("t0")
+    admission.enter(clients[8], "c8", "t8")
