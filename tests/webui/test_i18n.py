@@ -39,7 +39,7 @@ KEYS = sorted(messages("en"))
 # Said at the start, at the terminal, in English.
 STARTUP = {
     "address", "port_taken", "bad_setting", "key_damaged", "store_damaged", "store_newer",
-    "store_unwritable", "share_failed", "checkpoint_kind", "checkpoint_tensors", "properties",
+    "share_failed", "checkpoint_kind", "checkpoint_tensors", "properties",
     "tokenizer", "checkpoint_ambiguous", "checkpoint_file", "checkpoint_misfit", "device_unknown",
     "dtype_unknown", "kv_memory",
     # Said by the command line alone.
