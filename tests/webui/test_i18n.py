@@ -136,7 +136,21 @@ def raised_codes() -> set[str]:
                 if isinstance(node, ast.keyword) and node.arg == "code":
                     parts = ast.walk(node.value)
                     found |= {p.value for p in parts if isinstance(p, ast.Constant)}
-    return {code for code in found if isinstance(code, str) and re.fullmatch("[a-z_]+[a-z]", code)}
+    return {
+        code for code in found if isinstance(code, str) and re.fullmatch("[a-z][a-z_]*[a-z]", code)
+    }
+
+
+def bounded_codes() -> set[str]:
+    """Both codes of every ``Bound("name", …)``."""
+    names = {
+        node.args[0].value
+        for tree in syntax("webui").values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Bound" and node.args
+        if isinstance(node.args[0], ast.Constant)
+    }
+    return {f"busy_{name}{tail}" for name in names for tail in ("", "_all")}
 
 
 def test_every_key_that_is_asked_for_exists() -> None:
@@ -154,7 +168,11 @@ def test_every_reason_to_end_is_told() -> None:
 
 
 def test_every_error_that_a_page_can_meet_is_translated() -> None:
-    codes = raised_codes() | {"unknown_chat", "unknown_turn", "unknown_picture", "internal"}
+    codes = (
+        raised_codes()
+        | bounded_codes()
+        | {"unknown_chat", "unknown_turn", "unknown_picture", "internal"}
+    )
     assert len(codes) > 30
     missing = {code for code in codes - STARTUP if f"error_{code}" not in KEYS}
     assert not missing
@@ -165,7 +183,7 @@ def test_no_message_is_left_over() -> None:
     from webui.theme import _SCRIPT_KEYS
 
     used = literals() | formed_keys() | set(_SCRIPT_KEYS)
-    used |= {f"error_{code}" for code in raised_codes() | literals()}
+    used |= {f"error_{code}" for code in raised_codes() | bounded_codes() | literals()}
     used |= {f"error_unknown_{kind}" for kind in ("chat", "turn", "picture")}
     assert set(KEYS) - used == set()
 
