@@ -97,6 +97,59 @@ def test_a_pixel_bomb_is_refused_before_it_is_unpacked() -> None:
     assert code_of(b"\x89PNG\r\n\x1a\n" + body) == "picture_bomb"
 
 
+@pytest.mark.parametrize("size", [(1, 40_000), (40_000, 1), (32_769, 1)])
+def test_a_side_is_bounded_too(size: tuple[int, int], tmp_path) -> None:
+    data = encoded(Image.new("1", size))
+    assert code_of(data) == "picture_long"
+    (tmp_path / "long.png").write_bytes(data)
+    with pytest.raises(PictureError, match=r"long\.png has .* at most 32768"):
+        open_as_lavis(tmp_path / "long.png")
+
+
+def test_a_panorama_passes() -> None:
+    kept = prepare(encoded(Image.new("RGB", (32_768, 64), "red"), "JPEG"))
+    assert (kept.width, kept.height) == (MAX_SIDE, 4)
+
+
+def test_lavis_intake_never_decodes_at_reduced_size(tmp_path) -> None:
+    data = encoded(Image.effect_noise((9000, 800), 60).convert("RGB"), "JPEG", quality=50)
+    (tmp_path / "large.jpg").write_bytes(data)
+    assert prepare(data).width == MAX_SIDE
+    assert open_as_lavis(tmp_path / "large.jpg").size == (9000, 800)
+    assert open_upright(data).size == (9000, 800)
+    with Image.open(tmp_path / "large.jpg") as whole:
+        part = (4000, 300, 4100, 400)
+        expected = whole.convert("RGB").crop(part).tobytes()
+    assert open_as_lavis(tmp_path / "large.jpg").crop(part).tobytes() == expected
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "F"])
+def test_what_is_reduced_looks_as_the_whole(mode: str) -> None:
+    kind = {"CMYK": "JPEG", "F": "TIFF"}.get(mode, "PNG")
+    ground = Image.linear_gradient("L").resize((3000, 2100))
+    if mode == "I;16":
+        image = ground.convert("I").point(lambda v: v * 257).convert("I;16")
+    else:
+        image = ground.convert("RGB").convert("L" if mode == "F" else "RGB").convert(mode)
+    data = encoded(image, kind)
+    kept = open_upright(prepare(data).data)
+    whole = open_upright(data).resize(kept.size)
+    assert kept.size == (2048, 1434)
+    for at in ((1000, 200), (1000, 700), (1000, 1300)):
+        box = (at[0] - 8, at[1] - 8, at[0] + 8, at[1] + 8)
+        seen, wanted = (p.crop(box).resize((1, 1), Image.Resampling.BOX) for p in (kept, whole))
+        pairs = zip(seen.getpixel((0, 0)), wanted.getpixel((0, 0)), strict=True)
+        assert all(abs(a - b) < 6 for a, b in pairs)
+
+
+def test_a_colour_key_is_white_in_a_reduced_picture() -> None:
+    image = Image.new("RGB", (3000, 1000), (255, 0, 0))
+    image.paste((0, 255, 0), (1500, 0, 3000, 1000))
+    kept = open_upright(prepare(encoded(image, transparency=(0, 255, 0))).data)
+    assert kept.getpixel((100, 100)) == (255, 0, 0)
+    assert kept.getpixel((1900, 100)) == (255, 255, 255)
+
+
 def test_an_absent_file_is_named(tmp_path) -> None:
     with pytest.raises(PictureError, match=r"nowhere\.png"):
         open_as_lavis(tmp_path / "nowhere.png")

@@ -136,7 +136,21 @@ def raised_codes() -> set[str]:
                 if isinstance(node, ast.keyword) and node.arg == "code":
                     parts = ast.walk(node.value)
                     found |= {p.value for p in parts if isinstance(p, ast.Constant)}
-    return {code for code in found if isinstance(code, str) and re.fullmatch("[a-z_]+[a-z]", code)}
+    return {
+        code for code in found if isinstance(code, str) and re.fullmatch("[a-z][a-z_]*[a-z]", code)
+    }
+
+
+def bounded_codes() -> set[str]:
+    """Both codes of every ``Bound("name", …)``."""
+    names = {
+        node.args[0].value
+        for tree in syntax("webui").values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Bound" and node.args
+        if isinstance(node.args[0], ast.Constant)
+    }
+    return {f"busy_{name}{tail}" for name in names for tail in ("", "_all")}
 
 
 def bounded_codes() -> set[str]:
