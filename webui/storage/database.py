@@ -60,7 +60,7 @@ def check_file(path: Path) -> None:
             with path.open("rb") as file:
                 header = file.read(_HEADER)
         logged = _version_in_log(path.with_name(path.name + "-wal"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise unwritable(path, error) from error
