@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sqlite3
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from weakref import WeakSet
 
 from instructblip.errors import InstructBlipError
 from webui import schema
 from webui.storage import modes
+
+
+class _Connection(sqlite3.Connection):
+    """Knows which file it is of."""
+
+    file: tuple[int, int] | None = None
+
+    def close(self) -> None:
+        self.file = None
+        super().close()
+
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100  # bytes
@@ -20,6 +35,11 @@ _FRACTIONS = bytes((64, 32, 32))  # fixed by the format, at 21
 _IDS = re.compile(rb"\[(?:[0-9]{1,9}(?:,[0-9]{1,9})*)?\]")
 _ROW_FAULTS = ("NULL value in", "TEXT value in", "NUMERIC value in")  # mended row by row
 _QUICK_FROM = 256 * 2**20  # bytes; of larger files the indexes are not compared with their tables
+
+# Closing any handle on a file drops all locks that this process has on it, SQLite's too: while a
+# connection is open here, the file is opened by SQLite alone.
+_opening = threading.RLock()
+_open: WeakSet[_Connection] = WeakSet()
 
 
 class Unsound(sqlite3.DatabaseError):
@@ -34,10 +54,13 @@ def check_file(path: Path) -> None:
             ``store_unwritable`` (it cannot be read).
     """
     try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER)
+        with _opening:
+            if _file(path) in [connection.file for connection in _open]:
+                return
+            with path.open("rb") as file:
+                header = file.read(_HEADER)
         logged = _version_in_log(path.with_name(path.name + "-wal"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise unwritable(path, error) from error
@@ -64,9 +87,34 @@ def connect(path: Path) -> sqlite3.Connection:
         sqlite3.DatabaseError: SQLite cannot open it at all.
         OSError: it cannot be made.
     """
-    # SQLite would make it readable for all; its -wal and -shm take the mode of the file.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, modes.FILE))
-    connection = sqlite3.connect(path, check_same_thread=False, timeout=10.0)
+    with _opening:
+        connection = _connect(path)
+        connection.file = _file(path)
+        _open.add(connection)
+    return connection
+
+
+def _file(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_dev, state.st_ino
+
+
+def _make_file(path: Path) -> None:
+    """An empty file for us alone: SQLite's own could be read by all, and its -wal and -shm too."""
+    if path.exists():
+        return
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, modes.FILE))
+    try:
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink()
+
+
+def _connect(path: Path) -> _Connection:
+    _make_file(path)
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=10.0, factory=_Connection)
     try:
         prepare(connection)
         _check_tables(connection)
