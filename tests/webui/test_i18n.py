@@ -153,18 +153,6 @@ def bounded_codes() -> set[str]:
     return {f"busy_{name}{tail}" for name in names for tail in ("", "_all")}
 
 
-def bounded_codes() -> set[str]:
-    """Both codes of every ``Bound("name", …)``."""
-    names = {
-        node.args[0].value
-        for tree in syntax("webui").values()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Bound" and node.args
-        if isinstance(node.args[0], ast.Constant)
-    }
-    return {f"busy_{name}{tail}" for name in names for tail in ("", "_all")}
-
-
 def test_every_key_that_is_asked_for_exists() -> None:
     asked = {key for key in asked_keys() if re.fullmatch("[a-z][a-z0-9_]*", key)}
     assert len(asked) > 50
