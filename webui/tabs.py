@@ -49,6 +49,8 @@ class Tables(Protocol):
 
     def pending(self, session: str) -> int: ...
 
+    def queued(self, session: str) -> bool: ...
+
     def sweep(self) -> None: ...
 
 
@@ -99,6 +101,15 @@ class Tabs:
                 code="busy_tabs",
                 limit=EVENTS,
             )
+
+    def check_stream(self, session: str) -> None:
+        """Whether this tab has events to read.
+
+        Raises:
+            UnknownTurn: it has queued none since it was opened, or forgotten (``tab_foreign``).
+        """
+        if not self._tables.queued(session):
+            raise UnknownTurn("There is no such tab. Reload the page.", code="tab_foreign")
 
     @contextmanager
     def streaming(self, session: str) -> Iterator[None]:
@@ -186,6 +197,10 @@ class GradioTables:
     def pending(self, session: str) -> int:
         """How many events of a tab have not been told to their end."""
         return len(self._queue.pending_event_ids_session.get(session, ()))
+
+    def queued(self, session: str) -> bool:
+        """Whether a tab has a line of messages; Gradio breaks off a stream of one that has none."""
+        return session in self._queue.pending_messages_per_session
 
     def sweep(self) -> None:
         """Let go of finished events; Gradio keeps a line of each for a page that is closed here."""

@@ -94,6 +94,14 @@ def test_a_session_hash_is_of_no_use_to_a_stranger(stranger: Make) -> None:
     assert "process_completed" in words
 
 
+def test_a_stream_of_a_tab_that_has_none_is_absent(server: Server, stranger: Make) -> None:
+    visitor = stranger()
+    for session in (visitor.session, "abcdef"):
+        answer = visitor.http.get(f"{GRADIO}/queue/data", params={"session_hash": session})
+        assert answer.status_code == 404
+    assert "Traceback" not in server.log()
+
+
 def test_two_session_hashes_are_none(stranger: Make) -> None:
     mine, other = stranger(), stranger()
     mine.event(None, "load").raise_for_status()

@@ -22,7 +22,7 @@ from slow_engine import SlowEngine
 from visits import Visit
 
 from instructblip.errors import CheckpointError, OutOfMemory
-from webui.__main__ import main
+from webui.__main__ import listen, main
 from webui.settings import Settings
 
 HTML = {"Accept": "text/html,*/*"}
@@ -77,6 +77,15 @@ def test_a_taken_port_names_the_next_free_one(tmp_path: Path) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", free))
     assert not (tmp_path / "data").exists()
+
+
+def test_answers_in_two_writes_wait_for_no_word_of_the_reader() -> None:
+    with (
+        listen("127.0.0.1", free_port()) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_an_address_of_another_machine(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ class Tables:
     def pending(self, session: str) -> int:
         return self.waiting[session]
 
+    def queued(self, session: str) -> bool:
+        return session in self.waiting
+
     def sweep(self) -> None:
         pass
 
@@ -119,6 +122,9 @@ def test_a_tab_has_few_streams_and_few_events(tabs: Tabs, tables: Tables) -> Non
         stream.__enter__()
     with pytest.raises(Busy), tabs.streaming("mine"):
         pass
+    with pytest.raises(UnknownTurn):
+        tabs.check_stream("mine")
     tables.waiting["mine"] = EVENTS
+    tabs.check_stream("mine")
     with pytest.raises(Busy):
         tabs.check_events("mine")

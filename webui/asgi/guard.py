@@ -158,6 +158,8 @@ class Guard:
             self._tabs.claim(client, session)
             if route.session is Session.BODY:
                 self._tabs.check_events(session)
+            if route.session is Session.QUERY:
+                self._tabs.check_stream(session)
         except InstructBlipError as error:
             raise Refused(_failed(scope, error)) from error
         return session, receive
