@@ -110,13 +110,14 @@ class Front:
         forwarded = [k for k, _ in scope["headers"] if k.lower().startswith(b"x-forwarded-")]
         if not forwarded:
             return network(peer)
-        self._notices.warn(
-            f"proxy {peer}",
-            "a proxy at %s forwards requests, and its headers are not believed: visitors are not "
-            "told apart by address. If it is yours, start with --proxies %s",
-            peer,
-            peer,
-        )
+        if not self._settings.share:  # else it is the tunnel
+            self._notices.warn(
+                f"proxy {peer}",
+                "a proxy at %s forwards requests, and its headers are not believed: visitors are not "
+                "told apart by address. If it is yours, start with --proxies %s",
+                peer,
+                peer,
+            )
         # A near proxy stands for many; a far one is counted as the stranger that it may be.
         return network(peer) if _is_far(peer) else None
 

@@ -87,11 +87,11 @@ class Guard:
         if route is None:
             raise Refused(refusal(scope, 404, "refused_page"))
         self._check_size(scope, route)
-        visitor = self._visitor(scope)
-        fresh = visitor is None and route.who is Who.NEWCOMER
-        if visitor is None:
-            visitor = self._stranger(scope, route)
-        client = Client(visitor.owner, scope.get(ADDRESS), self._known(visitor.owner))
+        came = self._visitor(scope)
+        fresh = came is None and route.who is Who.NEWCOMER
+        visitor = came or self._stranger(scope, route)
+        known = came is not None and self._known(came.owner)
+        client = Client(visitor.owner, scope.get(ADDRESS), known)
         inner = {
             **scope,
             "instructblip.visitor": visitor,
