@@ -94,7 +94,7 @@ def serve(
     from webui.asgi.descriptors import limits_of
     from webui.asgi.lines import Lines
     from webui.asgi.listening import connection_of
-    from webui.asgi.repeats import hold_back_repeats
+    from webui.asgi.repeats import repeats_held_back
 
     # What is wrong with the folder and the logins is said before anything slow.
     store = Store(Path(settings.data), settings.max_upload * 2**20, settings.limits)
@@ -143,10 +143,10 @@ def serve(
         ws_ping_timeout=40.0,  # a browser answers by itself, whatever its tab does
         lifespan="on",
     )
-    hold_back_repeats()
     server = _server(config, ending, lines)
     try:
-        server.run(sockets=[listening])
+        with repeats_held_back():
+            server.run(sockets=[listening])
     finally:
         store.close()
         accounts.close()

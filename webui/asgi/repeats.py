@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _WINDOW = 10.0  # seconds
 _TIMES = 5  # that the same may be written in them
@@ -50,9 +51,15 @@ def _kind(record: logging.LogRecord) -> object:
     return record.pathname, record.lineno, type(error), place
 
 
-def hold_back_repeats() -> None:
-    """Put the filter before everything that is written, uvicorn's own included; once is enough."""
+@contextmanager
+def repeats_held_back() -> Iterator[None]:
+    """Put the filter before everything that is written meanwhile, uvicorn's own included."""
     repeats = Repeats()
-    for handler in (*logging.getLogger().handlers, *logging.getLogger("uvicorn").handlers):
-        if not any(isinstance(each, Repeats) for each in handler.filters):
-            handler.addFilter(repeats)
+    handlers = (*logging.getLogger().handlers, *logging.getLogger("uvicorn").handlers)
+    for handler in handlers:
+        handler.addFilter(repeats)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(repeats)
