@@ -86,6 +86,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}/"
         self._command = [*command, "--port", str(self.port), "--data", str(data)]
         self._environment = environment or {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.data = data
         self._log = data.parent / f"server-{self.port}.log"
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -30,6 +30,7 @@ from tests.security.sockets import (
     status,
 )
 from tests.webui.visits import Visit
+from webui.sessions import COOKIE, Signer, load_key
 
 PATIENCE = 1.0
 LOG = 100_000  # bytes that an attack may write
@@ -185,7 +186,8 @@ def test_the_soft_limit_of_descriptors_goes_up_to_the_hard_one(tmp_path: Path) -
 
 
 def test_behind_a_tunnel_one_is_hostile_and_19_are_answered(patient: Server) -> None:
-    """All come from one address; the hostile one has a new cookie each time: none."""
+    """All come from one address; the hostile one has a new cookie each time."""
+    signer = Signer(load_key(patient.data))
     held: list[Any] = []
     stopped = threading.Event()
 
@@ -197,7 +199,10 @@ def test_behind_a_tunnel_one_is_hostile_and_19_are_answered(patient: Server) -> 
                 return
             with contextlib.suppress(OSError, websockets.WebSocketException):
                 if number % 10 == 0:
-                    held.append(websockets.sync.client.connect(f"{to}hostile{number}").socket)
+                    cookie = {"Cookie": f"{COOKIE}={signer.cookie(signer.new_visitor())}"}
+                    address = f"{to}hostile{number}"
+                    made = websockets.sync.client.connect(address, additional_headers=cookie)
+                    held.append(made.socket)
                 else:
                     held.append(connect(patient, next(halves)))
             if len(held) > 400:

@@ -15,6 +15,7 @@ import websockets.sync.client
 from tests.browser.driver import Server
 from tests.security.sockets import ask, connect, few_descriptors, is_closed, seconds, status
 from tests.webui.visits import Visit
+from webui.sessions import COOKIE, Signer, load_key
 
 PATIENCE = 1.0
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
@@ -34,8 +35,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def socket_to(server: Server, to: str) -> websockets.sync.client.ClientConnection:
-    return websockets.sync.client.connect(f"ws://127.0.0.1:{server.port}/streams?to={to}")
+@pytest.fixture(scope="module")
+def signer(server: Server) -> Signer:
+    """Makes cookies of this server's visitors without asking it."""
+    return Signer(load_key(server.data))
+
+
+def socket_to(server: Server, to: str, signer: Signer) -> websockets.sync.client.ClientConnection:
+    """A stream of a new visitor."""
+    cookie = {"Cookie": f"{COOKIE}={signer.cookie(signer.new_visitor())}"}
+    address = f"ws://127.0.0.1:{server.port}/streams?to={to}"
+    return websockets.sync.client.connect(address, additional_headers=cookie)
 
 
 def was_ended(made: websockets.sync.client.ClientConnection) -> bool:
@@ -159,13 +169,14 @@ def test_requests_in_one_piece_are_all_answered(server: Server) -> None:
             text += more
 
 
-def test_who_is_told_to_go_on_sends_the_body(server: Server) -> None:
-    head = POST + b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n"
-    with connect(server, head + b"Expect: 100-continue\r\n\r\n") as made:
+def test_who_is_told_to_go_on_sends_the_body(server: Server, signer: Signer) -> None:
+    cookie = f"Cookie: {COOKIE}={signer.cookie(signer.new_visitor())}\r\n".encode()
+    head = b"POST /gradio_api/run/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
+    with connect(server, head + cookie + b"Expect: 100-continue\r\n\r\n") as made:
         assert status(made) == 100
         made.sendall(b"a=b")
         text = b""
-        while b"HTTP/1.1 401" not in text:
+        while b"HTTP/1.1 400" not in text:
             more = made.recv(65536)
             assert more, text
             text += more
@@ -215,12 +226,12 @@ def test_pings_whose_answers_nobody_reads_do_not_pile_up(server: Server) -> None
     assert ask(server) == 200
 
 
-def test_websockets_take_small_messages_in_few_pieces(server: Server) -> None:
-    with socket_to(server, "/gradio_api/heartbeat/large") as made:
+def test_websockets_take_small_messages_in_few_pieces(server: Server, signer: Signer) -> None:
+    with socket_to(server, "/gradio_api/heartbeat/large", signer) as made:
         made.recv(20)
         made.send("x" * 100_000)
         assert was_ended(made)
-    with socket_to(server, "/gradio_api/heartbeat/pieces") as made:
+    with socket_to(server, "/gradio_api/heartbeat/pieces", signer) as made:
         made.recv(20)
         made.socket.sendall(
             b"\x01\x80\0\0\0\0".replace(b"\x80", b"\x80") + b"\x00\x80\0\0\0\0" * 5000
@@ -229,14 +240,14 @@ def test_websockets_take_small_messages_in_few_pieces(server: Server) -> None:
     assert "Traceback" not in server.log()
 
 
-def test_websockets_are_bounded_apart_from_requests(server: Server) -> None:
+def test_websockets_are_bounded_apart_from_requests(server: Server, signer: Signer) -> None:
     """As streams, by new visitors without end: the oldest makes room, requests go on."""
     held = []
     refused = 0
     try:
         for number in range(200):
             try:
-                held.append(socket_to(server, f"/gradio_api/heartbeat/many{number}"))
+                held.append(socket_to(server, f"/gradio_api/heartbeat/many{number}", signer))
             except websockets.InvalidStatus:
                 refused += 1
         assert ask(server) == 200
