@@ -551,13 +551,20 @@ lint() {
   fi
 }
 
+test_workers() { # two halves where there are two cores; each file runs on one of them
+  if [ "$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" -gt 1 ]; then echo 2; else echo 0; fi
+}
+
 run_tests() {
   local status=0
   LINT_FAILED=0
   environment
   export PYTHONPATH="$ROOT" INSTRUCTBLIP_STRICT="$STRICT"
   cd "$ROOT"
-  [ ${#PASS[@]} -gt 0 ] || lint
+  if [ ${#PASS[@]} -eq 0 ]; then
+    lint
+    PASS=(-n "$(test_workers)" --dist loadfile)
+  fi
   [ "$LINT_FAILED" -eq 0 ] || say "== a check above failed, so this run fails whatever the tests say"
   say "== pytest"
   "$VENV/bin/python" -m pytest ${PASS[@]+"${PASS[@]}"} || status=$?

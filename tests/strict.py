@@ -23,6 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # a half of the suite: whoever has both halves counts
+        return
     if config.getoption("--strict-skips") or os.environ.get("INSTRUCTBLIP_STRICT") == "1":
         config.pluginmanager.register(Strict(config), "strict-skips")
 
