@@ -90,7 +90,7 @@ class Server:
         self._log = data.parent / f"server-{self.port}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, timeout: float = PATIENCE) -> Server:
+    def start(self, timeout: float = 200.0) -> Server:
         """Start and wait until it answers."""
         environment = {**self._environment, "GRADIO_ANALYTICS_ENABLED": "False"}
         with self._log.open("ab") as out:

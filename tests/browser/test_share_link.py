@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data: Path = tmp_path_factory.mktemp("share") / "data"
     running = slow_server(data, flags=("--share", "--tunnel-command", tunnel)).start()
     yield running
-    running.kill()
+    running.kill(signal.SIGTERM)
 
 
 def enter(talk: Talk, password: str) -> None:
