@@ -20,14 +20,14 @@ def talk(request: pytest.FixtureRequest, tabs: Callable[..., Talk]) -> Talk:
 
 def told(talk: Talk, selector: str) -> str:
     """What stands there, waited for; in the page's language, and no answer of HTTP or a program."""
+    # Gradio's own words stand there for some milliseconds, until page.js has found them.
+    chinese = talk.page.evaluate("document.documentElement.lang") == "zh-CN"
     talk.page.wait_for_function(
-        "s => { const said = document.querySelector(s)?.innerText || '';"
-        " return said.trim().length > 6 && !said.includes('HTTP') }",
-        arg=selector,
+        "([s, zh]) => { const said = document.querySelector(s)?.innerText.trim() || '';"
+        " return said.length > 6 && !said.includes('HTTP') && /[一-鿿]/.test(said) === zh }",
+        arg=[selector, chinese],
     )
     words = talk.page.inner_text(selector)
-    chinese = talk.page.evaluate("document.documentElement.lang") == "zh-CN"
-    assert bool(re.search("[一-鿿]", words)) is chinese, words
     assert not re.search(r"[{<]|\b4\d\d\b|\b5\d\d\b|nginx", words), words
     return words
 
