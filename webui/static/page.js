@@ -76,8 +76,8 @@
     const answer = plainFetch(input, init);
     if (!ours || init?.method !== "POST") return answer;
     const told = answer.then(inWords);
-    // The event that shows the picture again leaves the words about the refused one.
-    const quiet = String(init.body).includes('"act":"picture"');
+    // What shows the picture again, and what follows any event, leaves the words of a refusal.
+    const quiet = url.pathname.endsWith("/queue/join") || String(init.body).includes('"act":"picture"');
     told.then((said) => { if (!quiet || !said.ok) tellRefusal(said); }, () => {});
     // Gradio shows the body of a refused upload as it is, and reads that of an event as JSON.
     return url.pathname.endsWith("/upload") ? told : answer;
