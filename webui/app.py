@@ -140,13 +140,15 @@ def _wire(
         "fn": handlers.attach, "inputs": [view], "outputs": talk, "show_progress": "hidden",
         "api_visibility": "private", "concurrency_limit": None,
     }  # fmt: skip
-    page.load(
+    opened = page.load(
         handlers.load,
         [boot, view],
         [*talk, parts.header, parts.about, parts.about_narrow, *panel],
         js="(_, view) => [window.page.boot(), view]",
         **cheap,
-    ).then(**follow)
+    )
+    opened.then(None, js="() => window.page.restoreDraft()", queue=False)
+    opened.then(**follow)
     parts.box.submit(handlers.send, [parts.box, view, *panel], talk, **cheap).then(**follow)
     parts.box.stop(handlers.stop, [view], None, **cheap)
     for html in (

@@ -69,7 +69,7 @@ class Handlers:
         changes[self.parts.header] = render.header(card, who.language, login_of(who.owner))
         about = render.about(card, who.language)
         changes[self.parts.about] = changes[self.parts.about_narrow] = about
-        return changes | self._box(view, wanted["draft"] or None)
+        return changes | self._box(view)
 
     async def search(self, words: str, view: View, request: gr.Request) -> Changes:
         """The search field of the chat list."""
@@ -136,6 +136,8 @@ class Handlers:
             if name == "more":
                 view.list_more()
                 return {self.parts.chats: self._chats(view, who)}
+            if name == "picture":
+                return self._picture(view, who)
             if name == "look":
                 return self._look(view, who, wanted)
             return await self._act_moving(name, wanted, words, view, who)

@@ -24,7 +24,8 @@ _SCRIPT_KEYS = (
     "title", "log", "copy", "copied", "edit_save", "edit_cancel", "edit_label", "rename_ask", "send",
     "stop", "attach", "remove_file", "camera", "upload", "paste", "clear_picture", "next_picture",
     "menu_open", "menu_close", "connection_lost", "toast_type", "toast_size", "toast_error",
-    "toast_warning", "toast_info", "toast_busy", "toast_broken", "fullscreen", "hint_uploading",
+    "toast_warning", "toast_info", "toast_busy", "toast_broken", "toast_refused", "fullscreen",
+    "hint_uploading",
 )  # fmt: skip
 
 

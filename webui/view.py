@@ -73,13 +73,13 @@ class Parts:
 
 
 def boot_values(boot: str) -> dict[str, str]:
-    """What the browser says at the start: chat of the address, draft, kept settings."""
+    """What the browser says at the start: chat of the address, kept settings."""
     try:
         given = json.loads(boot or "{}")
     except (ValueError, RecursionError):
         given = {}
     given = given if isinstance(given, dict) else {}
-    return {key: str(given.get(key) or "")[:100_000] for key in ("chat", "draft", "sampling")}
+    return {key: str(given.get(key) or "")[:100_000] for key in ("chat", "sampling")}
 
 
 def address_chat(request: Any) -> str:

@@ -282,8 +282,11 @@ class Talk:
         self.pause(300)
 
     def _console(self, message: Any) -> None:
-        if message.type == "error":
-            self.problems.append(f"console: {message.text} ({message.location.get('url', '')})")
+        where = message.location.get("url", "")
+        # The browser reports a refused upload, of which the page tells in words, as an error.
+        refused = "/gradio_api/upload?" in where and "status of 4" in message.text
+        if message.type == "error" and not refused:
+            self.problems.append(f"console: {message.text} ({where})")
 
     def _request(self, request: Any) -> None:
         if not request.url.startswith((self.url, "data:", "blob:")):

@@ -10,7 +10,7 @@ _STYLE = """:root{color-scheme:light dark}body{font:16px/1.5 system-ui,"Noto San
 display:grid;place-items:center;min-height:90vh;margin:0}form{display:grid;gap:.8rem;width:18rem}
 input,button{font:inherit;padding:.5rem .7rem;border-radius:.5rem;border:1px solid #8888}
 input{box-sizing:border-box;width:100%}
-button{background:#2563eb;color:#fff;border:0}p{color:#dc2626;margin:0}a{text-align:center}"""
+button{background:#2563eb;color:#fff;border:0}p{color:#dc2626;color:light-dark(#dc2626,#f87171);margin:0}a{text-align:center}"""
 
 
 def login_page(language: str, note: str = "", name: str = "") -> str:

@@ -73,6 +73,7 @@ OPEN: tuple[Route, ...] = (
     Route(_READ, "/theme.css", Who.ANYONE),
     Route(_READ, "/favicon.ico", Who.ANYONE),
     Route(_READ, "/healthz", Who.ANYONE),
+    Route(("GET",), f"{GRADIO}/app_id", Who.ANYONE),  # a page that lost the server waits for it
     Route(("GET", "HEAD", "POST"), "/login", Who.ANYONE, body=FORM_BODY),
     Route(("GET", "HEAD", "POST"), "/logout", Who.ANYONE, body=FORM_BODY),
     Route(_READ, "/pictures/{id}"),

@@ -21,7 +21,7 @@
   // --- event streams over WebSockets: see webui/streams.py ----------------------------------------
   const plainFetch = window.fetch.bind(window);
   let sockets = "WebSocket" in window;
-  const overSocket = (url, init) => new Promise((resolve, reject) => {
+  const overSocket = (url, init, ended, again) => new Promise((resolve, reject) => {
     const address = new URL(`${base}streams`, location.href);
     address.protocol = address.protocol.replace("http", "ws");
     const path = url.pathname.slice(url.pathname.indexOf("/gradio_api/"));
@@ -45,6 +45,7 @@
       resolve(new Response(stream, { status, headers: { "content-type": type } }));
     };
     socket.onclose = ({ code }) => {
+      if (!answered && again) return reject(new TypeError("network error"));
       if (!answered) { // no WebSockets here: plain requests from now on
         sockets = false;
         plainFetch(url, init).then(resolve, reject);
@@ -53,24 +54,47 @@
       } else {
         try { body.error(new TypeError("network error")); } catch { /* cancelled */ }
       }
+      if (answered) ended?.();
     };
   });
+  // Gradio opens a tab's heartbeat once. After a laptop's lid or a lost network it beats again, or
+  // the server would forget the tab, and the picture that was chosen in it, at every longer pause.
+  const beatAgain = async (url, signal) => {
+    for (let wait = 1000; !signal?.aborted; wait = Math.min(wait * 2, 60_000)) {
+      await new Promise((done) => setTimeout(done, wait));
+      const begun = Date.now();
+      await new Promise((done) => overSocket(url, { signal }, done, true).catch(done));
+      if (Date.now() - begun > 20_000) wait = 500;
+    }
+  };
   window.fetch = (input, init) => {
     const url = new URL(input instanceof Request ? input.url : input, location.href);
     const ours = url.origin === location.origin && url.pathname.startsWith(`${base}gradio_api/`);
     const streams = /\/gradio_api\/(heartbeat\/|queue\/data)/.test(url.pathname);
-    if (ours && streams && sockets) return overSocket(url, init);
+    const beats = url.pathname.includes("/heartbeat/") && (() => beatAgain(url, init?.signal));
+    if (ours && streams && sockets) return overSocket(url, init, beats || undefined);
     const answer = plainFetch(input, init);
-    if (ours && init?.method === "POST") answer.then(tellRefusal, () => {});
-    return answer;
+    if (!ours || init?.method !== "POST") return answer;
+    const told = answer.then(inWords);
+    // What shows the picture again, and what follows any event, leaves the words of a refusal.
+    const quiet = url.pathname.endsWith("/queue/join") || String(init.body).includes('"act":"picture"');
+    told.then((said) => { if (!quiet || !said.ok) tellRefusal(said); }, () => {});
+    // Gradio shows the body of a refused upload as it is, and reads that of an event as JSON.
+    return url.pathname.endsWith("/upload") ? told : answer;
   };
-  // What the server does not take it says in words, which Gradio would hide behind "Error".
+  // What is not taken is said in words, by the server, or for a proxy that answers in its own page.
+  const inWords = async (answer) => {
+    if (answer.ok) return answer;
+    const said = await answer.clone().text().catch(() => "");
+    let words = /^\s*</.test(said) ? "" : said;
+    if (said.startsWith("{")) try { words = JSON.parse(said).error; } catch { words = ""; }
+    if (typeof words !== "string" || !words) {
+      words = say(answer.status === 413 ? "toast_size" : answer.status > 500 ? "toast_broken" : "toast_refused");
+    }
+    return new Response(words, { status: answer.status, statusText: answer.statusText });
+  };
   const tellRefusal = async (answer) => {
-    let words = "";
-    if (!answer.ok) try {
-      const said = await answer.clone().text();
-      words = said.startsWith("{") ? JSON.parse(said).error : said;
-    } catch { /* nothing to tell */ }
+    const words = answer.ok ? "" : await answer.clone().text();
     const place = document.querySelector("#notice");
     let line = document.querySelector("#refused");
     if (!place || (!line && !words)) return;
@@ -80,7 +104,7 @@
       place.before(line);
     }
     line.className = words ? "notice error" : "";
-    line.textContent = typeof words === "string" ? words : "";
+    line.textContent = words;
   };
   // Behind a proxy the server may not know the page's address; the browser does.
   let config;
@@ -106,11 +130,21 @@
   addEventListener("submit", (event) => { leaving ||= event.target.matches(".leave"); });
   const keepDraft = () => { store(sessionStorage, "draft", leaving ? "" : textarea()?.value || ""); };
   addEventListener("pagehide", keepDraft);
-  const boot = () => JSON.stringify({
-    chat: new URLSearchParams(location.search).get("chat") || "",
-    draft: stored(sessionStorage, "draft") || "",
-    sampling: stored(localStorage, "sampling") || "",
-  });
+  let draft = "";
+  const boot = () => {
+    draft = stored(sessionStorage, "draft") || "";
+    const sampling = stored(localStorage, "sampling") || "";
+    return JSON.stringify({
+      chat: (new URLSearchParams(location.search).get("chat") || "").slice(0, 200),
+      sampling: sampling.length < 50_000 ? sampling : "", // the page opens, whatever was kept
+    });
+  };
+  // The draft stays here: one that is too long to be sent would keep the page from opening.
+  const restoreDraft = () => {
+    const typed = textarea()?.value || "";
+    if (draft && !typed.startsWith(draft)) setDraft(typed.trim() ? `${draft}\n${typed}` : draft, false);
+    draft = "";
+  };
   // Presets come as lists of the panel's values, null for any: see webui/presets.py.
   const keepSampling = (values, presets) => {
     store(localStorage, "sampling", JSON.stringify(values));
@@ -118,13 +152,13 @@
     return [Object.keys(presets).find((name) => fits(presets[name])) ?? null];
   };
 
-  const setDraft = (value) => {
+  const setDraft = (value, focus = true) => {
     const area = textarea();
     if (!area) return;
     // Past box.js, which takes any other writing for the server's.
     Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(area, value);
     area.dispatchEvent(new Event("input", { bubbles: true }));
-    area.focus();
+    if (focus) area.focus();
   };
   // An offered question takes the place of another offered one, never of somebody's own words.
   let offered = "";
@@ -247,26 +281,34 @@
     ["#picture button[aria-label='Upload file']", "upload"],
     ["#picture button[aria-label='Paste from clipboard']", "paste"],
     ["#picture button[aria-label='Remove Image']", "clear_picture"],
-    ["#picture button[aria-label='Fullscreen']", "fullscreen"], ["#box .full-container", "box"],
+    ["#picture button[aria-label='Fullscreen']", "fullscreen"],
+    ["button[aria-label='Click to upload or drop files']", "upload"], ["input[aria-label='File upload']", "upload"], ["#box .full-container", "box"],
     [".sidebar.open .toggle-button", "menu_close"], [".sidebar:not(.open) .toggle-button", "menu_open"],
   ];
   // Gradio's own messages are English: said again in the page's language and words.
   const TOASTS = [
-    [/^Invalid file type: (.*)\. Only .* allowed\.$/, "toast_type"], [/^File size exceeds/, "toast_size"],
+    [/^Invalid file type: (.*)\. Only .* allowed\.$/, "toast_type"], [/^File size exceeds|^File\(s\) exceed the maximum/, "toast_size"],
     [/^Connection to the server was lost/, "connection_lost"], [/currently busy|queue is full/i, "toast_busy"],
     [/^Connection errored out|^Could not (parse|resolve)|^(TypeError: )?(Failed to fetch|network error)/i, "toast_broken"],
     [/^Error$/, "toast_error"], [/^Warning$/, "toast_warning"], [/^Info$/, "toast_info"],
   ];
+  // Gradio empties the picture box for a file that is refused, while the next question keeps its picture.
+  const restorePicture = () => setTimeout(() => send("picture"));
   const translateToasts = () => {
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     const toasts = document.querySelectorAll(".toast-wrap, [data-testid=toast-body]");
     for (const toast of toasts) {
       walker.currentNode = toast;
       for (let node = walker.nextNode(); node && toast.contains(node); node = walker.nextNode()) {
-        if (/^\s*HTTP 4\d\d: /.test(node.data)) node.data = node.data.replace(/^\s*HTTP 4\d\d: /, ""); // the server's own words
+        if (/^\s*HTTP \d{3}: /.test(node.data)) { // the server's own words
+          node.data = node.data.replace(/^\s*HTTP \d{3}: /, "");
+          restorePicture();
+        }
         for (const [pattern, key] of TOASTS) {
           const match = node.data.trim().match(pattern);
-          if (match) node.data = say(key).replace("{name}", match[1] || "");
+          if (!match) continue;
+          node.data = say(key).replace("{name}", match[1] || "");
+          if (key === "toast_size") restorePicture();
         }
       }
     }
@@ -363,5 +405,5 @@
   };
   if (document.body) start(); else document.addEventListener("DOMContentLoaded", start);
 
-  window.page = { act, boot, keepSampling, keepDraft, say, send, setDraft, textarea };
+  window.page = { act, boot, keepSampling, keepDraft, restoreDraft, say, send, setDraft, textarea };
 })();
