@@ -23,7 +23,7 @@ from webui.asgi.front import ADDRESS
 from webui.asgi.inputs import Events
 from webui.asgi.place import SAFE, Place
 from webui.asgi.routes import SESSION, Route, Session, Who, find
-from webui.asgi.scope import header, language, refusal, without
+from webui.asgi.scope import cookies, header, language, refusal, without
 from webui.bounds import Client
 from webui.i18n import error_text
 from webui.sessions import COOKIE, COOKIE_AGE, Signer, Visitor
@@ -135,11 +135,8 @@ class Guard:
         return refusal(scope, 413, "refused_size")
 
     def _visitor(self, scope: Any) -> Visitor | None:
-        for part in header(scope, b"cookie").split(";"):
-            name, _, value = part.strip().partition("=")
-            if name == COOKIE:
-                return self._accounts.visitor(value)
-        return None
+        found = (self._accounts.visitor(value) for value in cookies(scope, COOKIE))
+        return next((visitor for visitor in found if visitor is not None), None)
 
     def _stranger(self, scope: Any, route: Route) -> Visitor:
         """Who has no cookie: a visitor of this one request, or sent to the login, or away."""
