@@ -20,6 +20,7 @@ from webui.asgi.descriptors import limits_of
 from webui.asgi.front import Front
 from webui.asgi.guard import Guard
 from webui.asgi.held import HeldStreams
+from webui.asgi.inputs import Events
 from webui.asgi.login import Logins, login_routes
 from webui.asgi.place import Place
 from webui.asgi.streams import StreamsOverWebSocket
@@ -94,7 +95,7 @@ def create_app(
     app.add_middleware(HeldStreams, total=limits_of(settings).streams)
     app.add_middleware(
         Guard, settings=settings, signer=signer, accounts=accounts, uploads=uploads, tabs=tabs,
-        known=store.has_answers, place=place,
+        known=store.has_answers, place=place, events=Events(page),
     )  # fmt: skip
     app.add_middleware(StreamsOverWebSocket, place=place)
     app.add_middleware(Front, settings=settings, origins=app.state.origins)

@@ -102,29 +102,30 @@ class Tabs:
                 limit=EVENTS,
             )
 
-    def check_stream(self, session: str) -> None:
-        """Whether this tab has events to read.
+    def check_stream(self, session: str, *, events: bool = False) -> None:
+        """Whether this tab, which is claimed by now, may open another stream.
+
+        Args:
+            events: the stream is of events, of which there must be some.
 
         Raises:
-            UnknownTurn: it has queued none since it was opened, or forgotten (``tab_foreign``).
+            Busy: it holds too many (``busy_tabs``).
+            UnknownTurn: it has no events (``tab_foreign``).
         """
-        if not self._tables.queued(session):
+        if events and not self._tables.queued(session):
             raise UnknownTurn("There is no such tab. Reload the page.", code="tab_foreign")
-
-    @contextmanager
-    def streaming(self, session: str) -> Iterator[None]:
-        """While a stream of this tab is open; it is claimed by now.
-
-        Raises:
-            Busy: the tab holds too many (``busy_tabs``).
-        """
-        tab = self._tabs[session]
-        if tab.streams >= STREAMS:
+        if self._tabs[session].streams >= STREAMS:
             raise Busy(
                 f"This tab has {STREAMS} connections open. Reload it.",
                 code="busy_tabs",
                 limit=STREAMS,
             )
+
+    @contextmanager
+    def streaming(self, session: str) -> Iterator[None]:
+        """While a stream of this tab is open; raises as :meth:`check_stream` does."""
+        self.check_stream(session)
+        tab = self._tabs[session]
         tab.streams += 1
         try:
             yield

@@ -85,18 +85,22 @@ async def take_files(request: Request, uploads: Uploads, max_upload: int) -> lis
     if not (size.isascii() and size.isdecimal()):
         raise _bad("it does not say how long it is")
     form = _Form(request.headers.get("content-type", ""), uploads, max_upload)
+    taken: list[str] = []
     with_room = uploads.reserve(client, int(size))  # refused before it is read
     try:
         async for chunk in request.stream():
             form.feed(chunk)
         form.finish()
         with_room.leave()
-        return [uploads.take(client, path, size) for path, size in form.files]
+        for path, length in form.files:
+            taken.append(uploads.take(client, path, length))
     except BaseException:
+        uploads.give_back(taken)
         form.remove()
         raise
     finally:
         with_room.leave()
+    return taken
 
 
 class _Form:

@@ -98,6 +98,10 @@ class Uploads:
             self._files[str(path)] = Upload(str(path), client, hold)
         return str(path)
 
+    def give_back(self, paths: list[str]) -> None:
+        """These were taken, and the rest of their form was not."""
+        self._drop_where(lambda upload: upload.path in paths)
+
     def owns(self, owner: str, path: str) -> bool:
         """Whether this is, to the letter, the path of an upload of this owner."""
         with self._lock:

@@ -311,3 +311,19 @@ def opened(port: int, host: str) -> str:
         while b"403" not in found and (chunk := asked.recv(1000)):
             found += chunk
     return found.decode("latin-1")
+
+
+@pytest.mark.parametrize("planted", ["x", "s1.00", "a1.ff.1.0"])
+def test_a_planted_cookie_neither_locks_out_nor_outlives_the_logout(
+    server: Server, planted: str
+) -> None:
+    """Another program under the same host name can set a cookie, in front or behind."""
+    ann = Browser(server.url)
+    ann.log_in("ann", PASSWORDS["ann"])
+    own = ann.http.cookies[COOKIE]
+    both = (f"{COOKIE}={planted}; {COOKIE}={own}", f"{COOKIE}={own}; {COOKIE}={planted}")
+    for sent in both:
+        answer = httpx.get(server.url + "config", headers={"cookie": sent})
+        assert answer.status_code == 200
+    httpx.post(server.url + "logout", headers={"cookie": both[len(planted) % 2]})
+    assert not ann.is_in()

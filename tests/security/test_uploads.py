@@ -46,6 +46,18 @@ def test_many_tiny_files_of_one_are_his_own_problem(stranger: Make) -> None:
     assert victim.upload().status_code == 200
 
 
+def test_a_form_that_is_refused_halfway_holds_nothing(stranger: Make) -> None:
+    visitor = stranger()
+
+    def send(count: int) -> int:
+        files = [("files", (f"{n}.png", picture(), "image/png")) for n in range(count)]
+        return visitor.http.post(f"{GRADIO}/upload", files=files).status_code
+
+    assert {send(30) for _ in range(34)} == {200}  # there is room for four more
+    assert send(32) == 429
+    assert send(4) == 200
+
+
 def test_new_cookies_do_not_keep_others_out(tmp_path: Path) -> None:
     """Strangers fill the newcomers' share; who has answers here goes on."""
     server = slow_server(tmp_path / "data", delay=0.01).start()

@@ -78,6 +78,7 @@ def test_lines_are_set_and_removed_and_the_rest_stays(file: Path) -> None:
         (f"ann:{TWO}", "has a line already"),
         (f"c\tl:{ONE}", "it is not NAME:HASH"),
     ],
+    ids=range(9),  # a hash is another one each time
 )
 def test_a_wrong_line_is_named_by_its_number(file: Path, line: str, words: str, make: Make) -> None:
     file.write_text(f"{file.read_text()}\n# next\n{line}\n")

@@ -117,14 +117,14 @@ def test_of_all_open_streams_some_room_is_kept_for_those_who_have_answers(tabs: 
 
 def test_a_tab_has_few_streams_and_few_events(tabs: Tabs, tables: Tables) -> None:
     tabs.claim(ME, "mine")
+    with pytest.raises(UnknownTurn):
+        tabs.check_stream("mine", events=True)
+    tables.waiting["mine"] = EVENTS
+    tabs.check_stream("mine", events=True)
     held = [tabs.streaming("mine") for _ in range(STREAMS)]
     for stream in held:
         stream.__enter__()
     with pytest.raises(Busy), tabs.streaming("mine"):
         pass
-    with pytest.raises(UnknownTurn):
-        tabs.check_stream("mine")
-    tables.waiting["mine"] = EVENTS
-    tabs.check_stream("mine")
     with pytest.raises(Busy):
         tabs.check_events("mine")

@@ -34,16 +34,16 @@ def read_event(body: bytes, owns: Callable[[str], bool]) -> tuple[dict[str, Any]
     try:
         given = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _bad("it is not JSON") from error
+        raise bad("it is not JSON") from error
     if not isinstance(given, dict):
-        raise _bad("it is not an object")
+        raise bad("it is not an object")
     session, data = given.get("session_hash"), given.get("data")
     if not isinstance(session, str) or not SESSION.match(session):
-        raise _bad("session_hash")
+        raise bad("session_hash")
     if given.get("event_id") is not None:  # events get their ids from the server
-        raise _bad("event_id")
+        raise bad("event_id")
     if not isinstance(data, list) or len(data) > _MOST_INPUTS:
-        raise _bad("data")
+        raise bad("data")
     return {
         "session_hash": session,
         "fn_index": _number(given, "fn_index"),
@@ -59,13 +59,13 @@ def _number(given: dict[str, Any], key: str) -> int | None:
         isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
     ):
         return value
-    raise _bad(key)
+    raise bad(key)
 
 
 def _checked(value: Any, owns: Callable[[str], bool], depth: int) -> Any:
     """The value with every file object checked and every text bounded."""
     if depth == 0:
-        raise _bad("it is nested too deeply")
+        raise bad("it is nested too deeply")
     if isinstance(value, str):
         if len(value) > MAX_TEXT:
             raise BadRequest(
@@ -73,7 +73,7 @@ def _checked(value: Any, owns: Callable[[str], bool], depth: int) -> Any:
                 code="text_too_long",
                 limit=MAX_TEXT,
             )
-        return value
+        return _whole(value)
     if isinstance(value, list):
         return [_checked(item, owns, depth - 1) for item in value]
     if isinstance(value, dict):
@@ -81,6 +81,11 @@ def _checked(value: Any, owns: Callable[[str], bool], depth: int) -> Any:
             return _file(value, owns)
         return {str(k): _checked(v, owns, depth - 1) for k, v in value.items()}
     return value
+
+
+def _whole(words: str) -> str:
+    """The text with halves of characters replaced: they cannot be stored or sent."""
+    return words.encode("utf-8", "replace").decode()
 
 
 def _file(value: dict[str, Any], owns: Callable[[str], bool]) -> dict[str, Any]:
@@ -93,12 +98,13 @@ def _file(value: dict[str, Any], owns: Callable[[str], bool]) -> dict[str, Any]:
     name = value.get("orig_name")
     return {
         "path": path,
-        "orig_name": name[:255] if isinstance(name, str) else None,
+        "orig_name": _whole(name[:255]) if isinstance(name, str) else None,
         "meta": dict(_META),
     }
 
 
-def _bad(what: str) -> BadRequest:
+def bad(what: str) -> BadRequest:
+    """The error for a body that no page sends."""
     return BadRequest(
         f"This request is not one that the page sends ({what}). Reload the page.",
         code="bad_event",

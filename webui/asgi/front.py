@@ -67,7 +67,7 @@ class Front:
         peer = (scope.get("client") or ("",))[0]
         trusted = self._trusted(peer)
         host = header(scope, b"host")
-        if trusted and (named := _first(scope, b"x-forwarded-host")):
+        if trusted and (named := self._said(scope, b"x-forwarded-host")):
             host = named
         host = host.lower()
         if host_name(host) is None:
@@ -88,7 +88,7 @@ class Front:
         """http or https (ws, wss) as the browser sees it: by the proxy's word, or the page's address."""
         scheme = scope.get("scheme", "http")
         socket = scope["type"] == "websocket"
-        said = _first(scope, b"x-forwarded-proto").lower() if trusted else ""
+        said = self._said(scope, b"x-forwarded-proto").lower() if trusted else ""
         mine = {o.partition("://")[0] for o in self._origins if same_host(o, host)}
         if said in ("http", "https", "ws", "wss"):
             secure = said in ("https", "wss")
@@ -96,19 +96,25 @@ class Front:
             secure = "https" in mine or (scheme in ("https", "wss") and "http" not in mine)
         return ("wss" if secure else "ws") if socket else ("https" if secure else "http")
 
+    def _chain(self, scope: Any) -> tuple[list[str], int]:
+        """The senders that proxies name, and how many proxies of ours a request came through."""
+        chain = [_bare(part) for part in _parts(scope, b"x-forwarded-for")]
+        hops = 1
+        while hops <= len(chain) and self._trusted(chain[-hops]):
+            hops += 1
+        return chain, hops
+
+    def _said(self, scope: Any, name: bytes) -> str:
+        """What the outermost proxy of ours says; what stands before that, the client has said."""
+        parts = _parts(scope, name)
+        return parts[-min(self._chain(scope)[1], len(parts))] if parts else ""
+
     def _address(self, scope: Any, peer: str, trusted: bool) -> str | None:
         """Who sent it, as a bound counts addresses; None where that cannot be known."""
         if trusted:
-            chain = [
-                part.strip()
-                for key, value in scope["headers"]
-                if key.lower() == b"x-forwarded-for"
-                for part in value.decode("latin-1").split(",")
-            ]
-            sender = next((part for part in reversed(chain) if not self._trusted(part)), "")
-            return network(_bare(sender))
-        forwarded = [k for k, _ in scope["headers"] if k.lower().startswith(b"x-forwarded-")]
-        if not forwarded:
+            chain, hops = self._chain(scope)
+            return network(chain[-hops]) if hops <= len(chain) else None
+        if len(without(scope["headers"], (*FORWARDED, b"via"))) == len(scope["headers"]):
             return network(peer)
         if not self._settings.share:  # else it is the tunnel
             self._notices.warn(
@@ -175,8 +181,10 @@ def same_host(origin: str, host: str) -> bool:
     return rest.removesuffix(port) == host.removesuffix(port)
 
 
-def _first(scope: Any, name: bytes) -> str:
-    return header(scope, name).split(",")[0].strip()
+def _parts(scope: Any, name: bytes) -> list[str]:
+    """A header's values, of all its lines."""
+    lines = [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
+    return [part.strip() for line in lines for part in line.split(",")]
 
 
 def _bare(address: str) -> str:

@@ -13,15 +13,17 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from instructblip.errors import Busy, InstructBlipError, UnknownTurn
 from webui.accounts import Accounts
 from webui.asgi.bodies import read_event
 from webui.asgi.front import ADDRESS
+from webui.asgi.inputs import Events
 from webui.asgi.place import SAFE, Place
 from webui.asgi.routes import SESSION, Route, Session, Who, find
-from webui.asgi.scope import header, language, refusal, without
+from webui.asgi.scope import cookies, header, language, refusal, without
 from webui.bounds import Client
 from webui.i18n import error_text
 from webui.sessions import COOKIE, COOKIE_AGE, Signer, Visitor
@@ -46,6 +48,7 @@ class Guard:
     Args:
         known: whether an owner has answers here; such owners keep a part of every total.
         place: which addresses of ours, and pages of which addresses, may ask.
+        events: what the page's events take.
     """
 
     def __init__(
@@ -58,13 +61,14 @@ class Guard:
         tabs: Tabs,
         known: Callable[[str], bool],
         place: Place,
+        events: Events,
     ) -> None:
         self.app = app
         self.settings = settings
         self._signer, self._accounts = signer, accounts
         self._uploads, self._tabs = uploads, tabs
         self._known = known
-        self._place = place
+        self._place, self._events = place, events
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer what is refused; else mark the visitor and pass on."""
@@ -98,13 +102,22 @@ class Guard:
             "instructblip.client": client,
             "query_string": _query(scope, route),
         }
-        answer = _Answer(self, inner, send, visitor if fresh else None).send
+        private = route.who is not Who.ANYONE
+        answer = _Answer(self, inner, send, visitor if fresh else None, private).send
         session, receive = await self._event(inner, receive, route, client)
         if route.session in (Session.PATH, Session.QUERY):
             with self._tabs.streaming(session):
-                await self.app(inner, receive, answer)
+                await self._stream(inner, receive, answer)
         else:
             await self.app(inner, receive, answer)
+
+    async def _stream(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except RuntimeError as error:
+            # Another stream of the tab has read the last event: Gradio says 404 in the middle.
+            if not isinstance(error.__cause__, HTTPException):
+                raise
 
     # --- checks --------------------------------------------------------------------------------
 
@@ -122,11 +135,8 @@ class Guard:
         return refusal(scope, 413, "refused_size")
 
     def _visitor(self, scope: Any) -> Visitor | None:
-        for part in header(scope, b"cookie").split(";"):
-            name, _, value = part.strip().partition("=")
-            if name == COOKIE:
-                return self._accounts.visitor(value)
-        return None
+        found = (self._accounts.visitor(value) for value in cookies(scope, COOKIE))
+        return next((visitor for visitor in found if visitor is not None), None)
 
     def _stranger(self, scope: Any, route: Route) -> Visitor:
         """Who has no cookie: a visitor of this one request, or sent to the login, or away."""
@@ -150,6 +160,7 @@ class Guard:
             if route.session is Session.BODY:
                 body = await self._body(scope, receive, route)
                 checked, session = read_event(body, lambda p: self._uploads.owns(client.owner, p))
+                self._events.check(checked["fn_index"], checked["data"])
                 receive = _whole(scope, receive, json.dumps(checked).encode())
             elif route.session is Session.NONE:
                 return "", _limited(receive, self._limit(route))
@@ -158,8 +169,8 @@ class Guard:
             self._tabs.claim(client, session)
             if route.session is Session.BODY:
                 self._tabs.check_events(session)
-            if route.session is Session.QUERY:
-                self._tabs.check_stream(session)
+            else:
+                self._tabs.check_stream(session, events=route.session is Session.QUERY)
         except InstructBlipError as error:
             raise Refused(_failed(scope, error)) from error
         return session, receive
@@ -193,9 +204,11 @@ def set_cookie(signer: Signer, visitor: Visitor, scope: Any) -> str:
 class _Answer:
     """Adds headers to an answer."""
 
-    def __init__(self, guard: Guard, scope: Any, send: Any, newcomer: Visitor | None) -> None:
+    def __init__(
+        self, guard: Guard, scope: Any, send: Any, newcomer: Visitor | None, private: bool
+    ) -> None:
         self._guard, self._scope, self._send = guard, scope, send
-        self._newcomer = newcomer
+        self._newcomer, self._private = newcomer, private
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -215,8 +228,9 @@ class _Answer:
         if self._newcomer is not None:
             kept = without(kept, (b"cache-control",))
             kept.append((b"set-cookie", self._guard.cookie(self._newcomer, self._scope)))
-        if any(k.lower() == b"set-cookie" for k, _ in kept):
-            # A cache between would hand one visitor's cookie to the next.
+        unsaid = self._private and b"cache-control" not in names
+        if unsaid or any(k.lower() == b"set-cookie" for k, _ in kept):
+            # A cache between would hand one visitor's page or cookie to the next.
             kept = without(kept, (b"cache-control",))
             kept.append((b"cache-control", b"no-store"))
         return kept

@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from instructblip.errors import Busy, InstructBlipError
 from webui.accounts import Accounts
 from webui.asgi.login_page import login_page, logout_page
+from webui.asgi.scope import cookies
 from webui.bounds import Bound, Client, client_of
 from webui.devices import AGE as DEVICE_AGE
 from webui.devices import Device, Devices
@@ -95,15 +96,15 @@ class Logins:
 
     def leave(self, request: Request) -> Response:
         """End the session; the cookie is worth nothing from then on."""
-        value = request.cookies.get(COOKIE, "")
-        visitor = self.accounts.visitor(value)
-        try:
-            self.accounts.leave(value)
-        except InstructBlipError as error:
-            log.error("%s", error)
-            return self._unwritable(request)
-        if visitor is not None and visitor.login:
-            log.info("logged out: %r", visitor.login)
+        for value in cookies(request.scope, COOKIE):
+            visitor = self.accounts.visitor(value)
+            try:
+                self.accounts.leave(value)
+            except InstructBlipError as error:
+                log.error("%s", error)
+                return self._unwritable(request)
+            if visitor is not None and visitor.login:
+                log.info("logged out: %r", visitor.login)
         answer = RedirectResponse(f"{self.root}/login", 303)
         answer.delete_cookie(COOKIE)
         return answer

@@ -21,6 +21,13 @@ def header(scope: Any, name: bytes) -> str:
     return next((v.decode("latin-1") for k, v in scope["headers"] if k.lower() == name), "")
 
 
+def cookies(scope: Any, name: str) -> list[str]:
+    """All values of a cookie: another program under this host's name may have set one too."""
+    lines = [v.decode("latin-1") for k, v in scope["headers"] if k.lower() == b"cookie"]
+    pairs = [part.strip().partition("=") for line in lines for part in line.split(";")]
+    return [value for key, _, value in pairs if key == name][:8]
+
+
 def without(headers: Iterable[tuple[bytes, bytes]], names: Collection[bytes]) -> Headers:
     """The headers that have none of these names; names end with ``*`` for all that begin so."""
     starts = tuple(name[:-1] for name in names if name.endswith(b"*"))

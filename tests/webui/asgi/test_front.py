@@ -165,10 +165,36 @@ def test_the_sender_is_the_last_that_is_no_proxy(chain: str, address: str | None
         ("203.0.113.9", {}, "203.0.113.9"),
         ("8.8.8.8", {"x-forwarded-for": "1.1.1.1"}, "8.8.8.8"),  # it may have made the header up
         ("10.0.0.9", {"x-forwarded-for": "1.1.1.1"}, None),
+        ("10.0.0.9", {"forwarded": "for=1.1.1.1"}, None),  # however a proxy says that it is one
+        ("10.0.0.9", {"x-real-ip": "1.1.1.1"}, None),
+        ("10.0.0.9", {"via": "1.1 proxy"}, None),
     ],
 )
 def test_who_sends_without_a_named_proxy(peer: str, headers: Any, address: str | None) -> None:
     assert through(Settings(), client=(peer, 5), headers=headers)[ADDRESS] == address
+
+
+@pytest.mark.parametrize(
+    ("chain", "hosts", "host"),
+    [
+        ("203.0.113.9", "evil.example, chat.example.org", "chat.example.org"),
+        ("203.0.113.9, 10.0.0.1:80", "evil.example, chat.example.org, inner", "chat.example.org"),
+        ("203.0.113.9, 10.0.0.1", "chat.example.org", "chat.example.org"),
+        ("", "evil.example,chat.example.org", "chat.example.org"),
+    ],
+)
+def test_what_stands_before_the_proxies_words_is_the_clients(
+    chain: str, hosts: str, host: str
+) -> None:
+    settings = Settings(proxies=("127.0.0.1", "10.0.0.0/8"))
+    headers = {"x-forwarded-for": chain, "x-forwarded-host": hosts}
+    assert dict(through(settings, headers=headers)["headers"])[b"host"] == host.encode()
+
+
+def test_a_proxy_that_is_named_with_its_port_is_still_one() -> None:
+    settings = Settings(proxies=("127.0.0.1", "10.0.0.0/8"))
+    headers = {"x-forwarded-for": "203.0.113.9:5, 10.0.0.1:80"}
+    assert through(settings, headers=headers)[ADDRESS] == "203.0.113.9"
 
 
 def test_the_scheme_of_a_named_address_is_known() -> None:
