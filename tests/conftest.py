@@ -7,7 +7,7 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.strict", "pytester"]
+pytest_plugins = ["tests.strict", "tests.halves", "pytester"]
 
 # The first example of a property pays for imports, and another load slows all: no time per example.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
