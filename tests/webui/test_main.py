@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ from slow_engine import SlowEngine
 from visits import Visit
 
 from instructblip.errors import CheckpointError, OutOfMemory
-from webui.__main__ import main
+from webui.__main__ import listen, main
 from webui.settings import Settings
 
 HTML = {"Accept": "text/html,*/*"}
@@ -366,3 +367,22 @@ def test_memory_for_pictures_is_what_the_settings_say(tmp_path: Path) -> None:
 
     data = 4 * len(picture())  # as registered; four of what was seen, or the last one alone
     assert held(0.25) - data == 4 * (held(0) - data) > 0
+
+
+def test_small_answers_are_not_held_back() -> None:
+    """Nagle's algorithm and a client's late acknowledgement would cost each 40 ms."""
+
+    async def accepted() -> int:
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            option = writer.get_extra_info("socket").getsockopt
+            done.set_result(option(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listening = listen("127.0.0.1", 0)
+        async with await asyncio.start_server(take, sock=listening):
+            socket.create_connection(listening.getsockname()).close()
+            return await done
+
+    assert asyncio.run(accepted())

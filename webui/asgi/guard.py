@@ -22,6 +22,7 @@ from webui.asgi.front import ADDRESS
 from webui.asgi.place import SAFE, Place
 from webui.asgi.routes import SESSION, Route, Session, Who, find
 from webui.asgi.scope import header, language, refusal, without
+from webui.asgi.turns import Turn, Turns
 from webui.bounds import Client
 from webui.i18n import error_text
 from webui.sessions import COOKIE, COOKIE_AGE, Signer, Visitor
@@ -41,7 +42,7 @@ class Refused(Exception):
 
 
 class Guard:
-    """Checks, in this order: host, origin, route, size, visitor, tab, body; then hands on.
+    """Checks, in this order: host, origin, route, size, visitor, turn, tab, body; then hands on.
 
     Args:
         known: whether an owner has answers here; such owners keep a part of every total.
@@ -65,6 +66,7 @@ class Guard:
         self._uploads, self._tabs = uploads, tabs
         self._known = known
         self._place = place
+        self._turns = Turns()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer what is refused; else mark the visitor and pass on."""
@@ -98,13 +100,20 @@ class Guard:
             "instructblip.client": client,
             "query_string": _query(scope, route),
         }
-        answer = _Answer(self, inner, send, visitor if fresh else None).send
-        session, receive = await self._event(inner, receive, route, client)
-        if route.session in (Session.PATH, Session.QUERY):
-            with self._tabs.streaming(session):
+        body = await self._body(scope, receive, route) if route.session is Session.BODY else b""
+        # What comes or goes in pieces needs little of the loop at a time.
+        turn = None if route.in_pieces else await self._turn(scope, client)
+        answer = _Answer(self, inner, send, visitor if fresh else None, turn).send
+        try:
+            session, receive = self._event(inner, receive, route, client, body)
+            if route.session in (Session.PATH, Session.QUERY):
+                with self._tabs.streaming(session):
+                    await self.app(inner, receive, answer)
+            else:
                 await self.app(inner, receive, answer)
-        else:
-            await self.app(inner, receive, answer)
+        finally:
+            if turn is not None:
+                turn.end()
 
     # --- checks --------------------------------------------------------------------------------
 
@@ -142,13 +151,18 @@ class Guard:
 
     # --- events --------------------------------------------------------------------------------
 
-    async def _event(
-        self, scope: Any, receive: Any, route: Route, client: Client
+    async def _turn(self, scope: Any, client: Client) -> Turn:
+        try:
+            return await self._turns.begin(client)
+        except Busy as error:
+            raise Refused(_failed(scope, error)) from error
+
+    def _event(
+        self, scope: Any, receive: Any, route: Route, client: Client, body: bytes
     ) -> tuple[str, Any]:
         """The tab that a request is about, claimed for its sender; and the body to hand on."""
         try:
             if route.session is Session.BODY:
-                body = await self._body(scope, receive, route)
                 checked, session = read_event(body, lambda p: self._uploads.owns(client.owner, p))
                 receive = _whole(scope, receive, json.dumps(checked).encode())
             elif route.session is Session.NONE:
@@ -191,11 +205,15 @@ def set_cookie(signer: Signer, visitor: Visitor, scope: Any) -> str:
 class _Answer:
     """Adds headers to an answer."""
 
-    def __init__(self, guard: Guard, scope: Any, send: Any, newcomer: Visitor | None) -> None:
+    def __init__(
+        self, guard: Guard, scope: Any, send: Any, newcomer: Visitor | None, turn: Turn | None
+    ) -> None:
         self._guard, self._scope, self._send = guard, scope, send
-        self._newcomer = newcomer
+        self._newcomer, self._turn = newcomer, turn
 
     async def send(self, message: Any) -> None:
+        if self._turn is not None:  # the rest goes as fast as it is read
+            self._turn.end()
         if message["type"] == "http.response.start":
             message = {**message, "headers": self._headers(message["headers"])}
         await self._send(message)

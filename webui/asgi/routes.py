@@ -56,6 +56,12 @@ class Route:
             self, "pattern", re.compile(re.sub(r"\\{\w+\\}", "([^/]+)", made) + r"\Z")
         )
 
+    @property
+    def in_pieces(self) -> bool:
+        """Whether a request or its answer takes its time: a file that comes, a stream that goes."""
+        stream = self.session in (Session.PATH, Session.QUERY) or "WEBSOCKET" in self.methods
+        return self.body < 0 or stream
+
     def rest(self, path: str) -> str:
         """What stands for the ``*`` or the ``{}`` in a path of this route."""
         match = self.pattern.match(path)
