@@ -101,8 +101,7 @@ class Guard:
             "query_string": _query(scope, route),
         }
         body = await self._body(scope, receive, route) if route.session is Session.BODY else b""
-        # What comes or goes in pieces needs little of the loop at a time.
-        turn = None if route.in_pieces else await self._turn(scope, client)
+        turn = None if route.is_light else await self._turn(scope, client)
         answer = _Answer(self, inner, send, visitor if fresh else None, turn).send
         try:
             session, receive = self._event(inner, receive, route, client, body)

@@ -57,10 +57,10 @@ class Route:
         )
 
     @property
-    def in_pieces(self) -> bool:
-        """Whether a request or its answer takes its time: a file that comes, a stream that goes."""
+    def is_light(self) -> bool:
+        """Whether it needs little of the server's loop at a time: a file, or what goes in pieces."""
         stream = self.session in (Session.PATH, Session.QUERY) or "WEBSOCKET" in self.methods
-        return self.body < 0 or stream
+        return self.who is Who.ANYONE or self.body < 0 or stream
 
     def rest(self, path: str) -> str:
         """What stands for the ``*`` or the ``{}`` in a path of this route."""
