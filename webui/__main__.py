@@ -35,6 +35,7 @@ from webui.uploads import private_folder, remove_folder
 
 log = logging.getLogger("webui")
 _TRIED_PORTS = 100
+SWITCH = 0.001  # seconds that another thread may keep the event loop waiting; Python's own is 5 ms
 RUNNING = 16  # answers that an engine writes at once
 
 
@@ -144,6 +145,7 @@ def serve(
         lifespan="on",
     )
     hold_back_repeats()
+    sys.setswitchinterval(SWITCH)
     server = _server(config, ending, lines)
     try:
         server.run(sockets=[listening])

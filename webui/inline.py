@@ -29,9 +29,9 @@ class _ToThread:
     async def run_sync(self, function: Callable[..., Any], *given: Any, **how: Any) -> Any:
         """The function's result."""
         of = getattr(function, "__self__", None)
-        if inspect.ismethod(function) and isinstance(of, Component):
-            if function.__name__ in _INLINE:
-                return function(*given)
+        name = function.__name__ if inspect.ismethod(function) else ""
+        if name in _INLINE and isinstance(of, Component):
+            return function(*given)
         return await anyio.to_thread.run_sync(function, *given, **how)
 
 

@@ -19,11 +19,10 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import psutil
 
@@ -31,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.browser.driver import Server  # noqa: E402
-from tests.security.users import Crowd, alone, crowd  # noqa: E402
+from tests.security.users import Crowd, alone, chats, crowd  # noqa: E402
 from webui.sessions import COOKIE, Signer, load_key  # noqa: E402
 
 COOKIES = 5000  # that the hostile visitor has collected
@@ -138,25 +137,29 @@ def _seconds(process: psutil.Process) -> float:
 def measure(
     name: str, users: int, seconds: float, flags: Sequence[str] | None,
     pauses: Sequence[float] = (2.0, 5.0), answers: dict[tuple[int, int], str] | None = None,
+    chosen: Sequence[int] = (),
 ) -> Measured:  # fmt: skip
     """One run on a server of its own.
 
     Args:
         flags: of the hostile visitor; None: he is not there.
         answers: what is given alone; asked for beforehand, and put here, where it is empty.
+        chosen: the chats that users have; all of them where none is named.
     """
     measured, answers = Measured(name), {} if answers is None else answers
+    chosen = chosen or range(len(chats()))
     with TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         server = Server(COMMAND, data).start(240)
         try:
-            answers.update(answers or asyncio.run(alone(server.url)))
+            answers.update(answers or asyncio.run(alone(server.url, chosen)))
             with watched(server, measured):
-                if flags is None:
-                    measured.crowd = asyncio.run(crowd(server.url, users, seconds, pauses))
-                else:
-                    with hostile(server.url, data, seconds + 60, flags, measured):
-                        measured.crowd = asyncio.run(crowd(server.url, users, seconds, pauses))
+                beside = nullcontext() if flags is None else hostile(
+                    server.url, data, seconds + 60, flags, measured
+                )  # fmt: skip
+                with beside:
+                    users_do = crowd(server.url, users, seconds, pauses, chosen)
+                    measured.crowd = asyncio.run(users_do)
         finally:
             server.kill(signal.SIGTERM)
     measured.wrong = len(measured.crowd.wrong(answers))
@@ -203,7 +206,9 @@ def compare(without: Measured, beside: Measured, burning: Measured) -> None:
     """How much later the first word came."""
     for name, other in (("without him", without), ("beside as much burnt CPU", burning)):
         ratios = [beside.wait(part) / other.wait(part) for part in (0.5, 0.95)]
-        print(f"first word against {name}: median {ratios[0]:.2f} times, 95 % {ratios[1]:.2f} times")
+        print(
+            f"first word against {name}: median {ratios[0]:.2f} times, 95 % {ratios[1]:.2f} times"
+        )
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.security.strangers import GRADIO, Stranger  # noqa: E402
-from tests.tiny_picture import picture  # noqa: E402
-from tests.webui.hostile_pictures import flat_png, many_scans  # noqa: E402
+from tests.security.strangers import GRADIO, Stranger
+from tests.tiny_picture import picture
+from tests.webui.hostile_pictures import flat_png, many_scans
 
 _PREDICT, _JOIN, _UPLOAD = (f"{GRADIO}/{path}" for path in ("run/predict", "queue/join", "upload"))
 _HELD = 300  # half-sent requests, and as many idle ones and unread streams, at once

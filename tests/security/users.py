@@ -26,7 +26,9 @@ from webui.examples import load_examples
 TURNS = 3  # questions of a chat
 SCENES = 12  # chats about generated scenes, beside those about the shipped examples
 PATIENCE = 120.0  # seconds: it ends a hang, and decides nothing else
-_WORDS = re.compile(r'class=\\?"answer\\?"(?: data-finish=\\?"\w+\\?")?><div class=\\?"words\\?">[^<]')
+_WORDS = re.compile(
+    r'class=\\?"answer\\?"(?: data-finish=\\?"\w+\\?")?><div class=\\?"words\\?">[^<]'
+)
 _ANSWER = re.compile(r'<div class="answer" data-finish="(\w+)"><div class="words">(.*?)</div>')
 _PLAIN = ("Describe the picture.", "What is on the left?", "Is there a dog?", "What colour is it?")
 
@@ -94,7 +96,9 @@ class User:
     def __init__(self, url: str, page: Stranger) -> None:
         self._http = httpx.AsyncClient(base_url=url, timeout=PATIENCE, verify=False)
         self._page, self._session = page, secrets.token_hex(6)
-        self._follow = next(d["id"] for d in page.config["dependencies"] if d["api_name"] == "attach")
+        self._follow = next(
+            d["id"] for d in page.config["dependencies"] if d["api_name"] == "attach"
+        )
         self._pulse: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -143,7 +147,7 @@ class User:
         if turn == 0 and chat.example:
             act = {"act": "example", "id": chat.example, "text": question}
             return await self._event("click", "history", act=act)
-        files = []
+        files: list[dict[str, Any]] = []
         if turn == 0:
             form = {"files": ("scene.png", chat.file, "image/png")}
             answer = await self._http.post(f"{GRADIO}/upload", files=form)
@@ -185,11 +189,11 @@ class User:
             await asyncio.sleep(1)
 
 
-async def alone(url: str) -> dict[tuple[int, int], str]:
-    """The answers that one user gets who is alone: (chat, turn) → words."""
+async def alone(url: str, chosen: Sequence[int]) -> dict[tuple[int, int], str]:
+    """The answers to these chats that one user gets who is alone: (chat, turn) → words."""
     found: dict[tuple[int, int], str] = {}
     async with User(url, Stranger(url)).visiting() as user:
-        for number in range(len(chats())):
+        for number in chosen:
             for asked in await user.chat(number, iter(lambda: 0.0, None)):
                 if asked.refused:
                     raise RuntimeError(f"a lone user was refused: {asked}")
@@ -198,11 +202,12 @@ async def alone(url: str) -> dict[tuple[int, int], str]:
 
 
 async def crowd(
-    url: str, users: int, seconds: float, pauses: Sequence[float] = (2.0, 5.0)
+    url: str, users: int, seconds: float, pauses: Sequence[float], chosen: Sequence[int]
 ) -> Crowd:
-    """So many users at once, each asking until the time is over.
+    """So many users at once, each beginning chats until the time is over.
 
     Args:
+        chosen: the chats that they have, numbers of :func:`chats`.
         pauses: shortest and longest pause before a question, in seconds.
     """
     seen, page, end = Crowd(), Stranger(url), time.monotonic() + seconds
@@ -214,7 +219,7 @@ async def crowd(
         try:
             async with User(url, page).visiting() as user:
                 while time.monotonic() < end:
-                    seen.asked += await user.chat(rng.randrange(len(chats())), pause)
+                    seen.asked += await user.chat(rng.choice(chosen), pause)
         except httpx.HTTPError as error:
             why = f"{type(error).__name__}: {error}"[:200]
             seen.asked.append(Asked(0, 0, "", 0.0, f"the page: {why}"))

@@ -14,8 +14,8 @@ from collections import Counter
 from webui.bounds import Bound, Client
 from webui.fairness import FairLine
 
-AT_ONCE = 12  # a turn is mostly spent waiting for a thread, so fewer would leave the loop idle
-NEWCOMERS = 8  # of these, at most
+AT_ONCE = 8  # some wait for a thread; more would only keep all of them waiting
+NEWCOMERS = 3  # of these, at most
 LONGEST = 0.1  # seconds; a request that waits, for a picture to be read, needs no more of the loop
 
 
