@@ -35,6 +35,7 @@ from webui.uploads import private_folder, remove_folder
 
 log = logging.getLogger("webui")
 _TRIED_PORTS = 100
+SWITCH = 0.001  # seconds that another thread may keep the event loop waiting; Python's own is 5 ms
 RUNNING = 16  # answers that an engine writes at once
 
 
@@ -143,6 +144,7 @@ def serve(
         ws_ping_timeout=40.0,  # a browser answers by itself, whatever its tab does
         lifespan="on",
     )
+    sys.setswitchinterval(SWITCH)
     server = _server(config, ending, lines)
     try:
         with repeats_held_back():

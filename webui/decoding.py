@@ -1,9 +1,10 @@
 """Strangers' pictures are read in processes of their own, a few at a time, in a fair line.
 
-The line takes turns: between visitors who have answers here and newcomers, below that between
-addresses, below that between owners. A picture that has used up its first seconds gives way when
-others wait: it goes to a second line, of which one process at most is busy, and begins anew there.
-So however many slow pictures there are, a quick one waits for a few seconds of theirs at most.
+The line shares its time between visitors who have answers here and newcomers; below that addresses
+take turns, below that owners. A picture that has used up its first seconds gives way when others
+wait, a newcomer's to one who has answers here much sooner: it goes to a second line, of which one
+process at most is busy, and begins anew there. So however many slow pictures there are, a quick one
+waits for a few seconds of theirs at most.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from dataclasses import dataclass, field
 from instructblip.errors import EngineStopped, InstructBlipError, PictureError
 from instructblip.images import Prepared
 from webui.bounds import Bound, Client
-from webui.fairness import FairLine
+from webui.fairness import FairLine, SharedLine
 from webui.picture_process import NotBegun, PictureProcess
 from webui.picture_reader import Limits
 
 log = logging.getLogger(__name__)
 WORKERS = 2  # pictures read at once; with one, a slow picture of the second line would hold up all
-FIRST_SECONDS = 2.0  # of CPU time, before a picture gives way to those who wait
+FIRST_SECONDS = 2.0  # of CPU time, or twice that in all, before a picture gives way to who waits
+_SOON = 0.25  # of these: a newcomer's gives way to those who have answers here
 WALL_SECONDS = 60.0  # on a busy machine 10 s of CPU time may take as long
 _TICK = 0.1  # seconds between two looks at the processes
 _STARTS = 3  # tries to hand a picture to a process; one in waiting may have been killed
@@ -71,7 +73,7 @@ class Decoder:
         self.bound = bound or Bound("pictures", owner=8, address=32, total=64)
         self._first_seconds, self._wall_seconds = first_seconds, wall_seconds
         self._changed = threading.Condition()
-        self._line: FairLine[_Job] = FairLine()
+        self._line: SharedLine[_Job] = SharedLine()
         self._second_line: FairLine[_Job] = FairLine()
         self._running: set[_Job] = set()
         self._threads: list[threading.Thread] = []
@@ -160,6 +162,8 @@ class Decoder:
     def _done(self, job: _Job) -> None:
         with self._changed:
             self._running.discard(job)
+            if job.since and not job.second:
+                self._line.charge(job.client.known, time.monotonic() - job.since)
             job.process = None
             if job.gives_way and not job.gone and not job.answer.done() and not self._closed:
                 job.second, job.gives_way = True, False
@@ -256,14 +260,21 @@ class Decoder:
                 return
             if any(job.gives_way for job in self._running):
                 return
-            long = [
-                j for j in self._running if not j.second and used.get(j, 0) > self._first_seconds
-            ]
+            long = [job for job in self._running if not job.second and self._is_long(job, used)]
             if long:
                 job = min(long, key=lambda job: used[job])
                 job.gives_way = True
                 if job.process is not None:
                     job.process.kill()
+
+    def _is_long(self, job: _Job, used: dict[_Job, float]) -> bool:
+        """Whether a picture has had its first seconds, of those who wait the most urgent regarded."""
+        if job not in used:
+            return False
+        soon = not job.client.known and self._line.waits(True)
+        most = self._first_seconds * (_SOON if soon else 1.0)
+        # On a busy machine it gets little of the CPU, and takes a place all the same.
+        return used[job] > most or time.monotonic() - job.since > 2 * most
 
 
 def _settle(job: _Job, result: Prepared | Exception) -> None:

@@ -26,6 +26,7 @@ from webui.asgi.place import Place
 from webui.asgi.streams import StreamsOverWebSocket
 from webui.decoding import Decoder
 from webui.health import HealthReport
+from webui.inline import convert_inline
 from webui.picture_reader import Limits
 from webui.runs import Runs
 from webui.sessions import Signer, load_key, owner_of
@@ -77,6 +78,7 @@ def create_app(
     _routes(app, engine, store)
     login_routes(app, logins)
     add_file_routes(app, uploads, settings.max_upload * 2**20)
+    convert_inline()
     page = build_page(engine, store, runs, owner_of=owner_of, uploads=uploads, decoder=decoder)
     app = gr.mount_gradio_app(
         app,

@@ -15,7 +15,7 @@ from hostile_pictures import many_scans
 from instructblip.errors import EngineStopped, InstructBlipError, PictureError
 from webui import decoding
 from webui.bounds import Bound, Client
-from webui.decoding import WORKERS, Decoder
+from webui.decoding import WORKERS, Decoder, _Job
 from webui.picture_reader import Limits
 
 SLOW = many_scans(2000, 3000)  # some seconds of CPU time
@@ -315,3 +315,23 @@ def test_closing_ends_what_is_read_and_what_waits(make) -> None:
     run(main())
     assert not processes()
     assert not [t for t in threading.enumerate() if t.name.startswith("picture ")]
+
+
+def test_a_newcomers_picture_gives_way_sooner_to_who_has_answers_here() -> None:
+    async def nothing() -> None:
+        decoder = Decoder(first_seconds=1000.0)
+        decoder.open = lambda: None  # type: ignore[method-assign]  # nothing is taken from the line
+        newcomer, here = Client("new"), Client("here", known=True)
+        running = {who: _Job(who, bytes, since=time.monotonic()) for who in (newcomer, here)}
+        used = dict.fromkeys(running.values(), 300.0)
+        waiting = asyncio.ensure_future(decoder.read(Client("another"), bytes))
+        await asyncio.sleep(0)
+        assert not any(decoder._is_long(job, used) for job in running.values())
+        urgent = asyncio.ensure_future(decoder.read(Client("known", known=True), bytes))
+        await asyncio.sleep(0)
+        assert decoder._is_long(running[newcomer], used)
+        assert not decoder._is_long(running[here], used)
+        waiting.cancel()
+        urgent.cancel()
+
+    run(nothing())

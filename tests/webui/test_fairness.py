@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webui.fairness import FairLine
+from webui.fairness import FairLine, SharedLine
 
 KEYS = st.tuples(st.booleans(), st.sampled_from("xyz"), st.sampled_from("abc"))
 
@@ -56,3 +56,43 @@ def test_each_is_taken_once_unless_it_leaves_and_nothing_is_kept(keys, data) -> 
         line.remove(number, keys[number])
     assert sorted(drained(line)) == [n for n in range(len(keys)) if n not in gone]
     assert not line._groups
+
+
+def test_who_takes_long_gets_no_more_time_than_who_is_quick() -> None:
+    line: SharedLine[str] = SharedLine()
+    for n in range(100):
+        line.add(f"slow {n}", (False, f"new cookie {n}"))
+        line.add(f"quick {n}", (True, "one"))
+    took = {"slow": 0.0, "quick": 0.0}
+    for _ in range(66):
+        kind = (line.take() or "").split()[0]
+        seconds = 2.0 if kind == "slow" else 0.1
+        took[kind] += seconds
+        line.charge(kind == "quick", seconds)
+    assert abs(took["slow"] - took["quick"]) <= 2.0
+
+
+def test_who_was_away_has_saved_up_little() -> None:
+    line: SharedLine[int] = SharedLine()
+    for n in range(50):
+        line.add(n, (False, "busy"))
+        line.take()
+        line.charge(False, 1.0)
+    for n in range(10):
+        line.add(n, (False, "busy"))
+        line.add(n + 100, (True, "comes back"))
+    first = []
+    for _ in range(6):
+        first.append(line.take() or 0)
+        line.charge(first[-1] >= 100, 1.0)
+    assert 2 <= sum(n >= 100 for n in first) <= 4
+
+
+def test_what_left_a_shared_line_is_not_taken() -> None:
+    line: SharedLine[int] = SharedLine()
+    line.add(1, (True, "a"))
+    line.remove(2, (False, "b"))
+    line.remove(1, (True, "a"))
+    assert not line
+    assert not line.waits(True)
+    assert line.take() is None

@@ -118,3 +118,17 @@ def test_a_connection_says_what_it_is_at() -> None:
         assert len(http.lines) == 0
 
     asyncio.run(run())
+
+
+def test_more_are_let_in_at_once_where_there_is_room() -> None:
+    """Who waits behind 500 others waits for a few turns of the loop then, not for sixty."""
+
+    def batch(descriptors: int) -> int:
+        lines = Lines(Limits.of(descriptors))
+        return BoundedServer(
+            uvicorn.Config(lambda: None, http=connection_of(lines)), lines
+        )._batch()
+
+    assert batch(20_000) == 128
+    assert batch(256) <= 24
+    assert batch(124) == 8

@@ -24,6 +24,7 @@ from webui.asgi.inputs import Events
 from webui.asgi.place import SAFE, Place
 from webui.asgi.routes import SESSION, Route, Session, Who, find
 from webui.asgi.scope import cookies, header, language, refusal, without
+from webui.asgi.turns import Turn, Turns
 from webui.bounds import Client
 from webui.i18n import error_text
 from webui.sessions import COOKIE, COOKIE_AGE, Signer, Visitor
@@ -43,7 +44,7 @@ class Refused(Exception):
 
 
 class Guard:
-    """Checks, in this order: host, origin, route, size, visitor, tab, body; then hands on.
+    """Checks, in this order: host, origin, route, size, visitor, turn, tab, body; then hands on.
 
     Args:
         known: whether an owner has answers here; such owners keep a part of every total.
@@ -69,6 +70,7 @@ class Guard:
         self._uploads, self._tabs = uploads, tabs
         self._known = known
         self._place, self._events = place, events
+        self._turns = Turns()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer what is refused; else mark the visitor and pass on."""
@@ -102,14 +104,20 @@ class Guard:
             "instructblip.client": client,
             "query_string": _query(scope, route),
         }
-        private = route.who is not Who.ANYONE
-        answer = _Answer(self, inner, send, visitor if fresh else None, private).send
-        session, receive = await self._event(inner, receive, route, client)
-        if route.session in (Session.PATH, Session.QUERY):
-            with self._tabs.streaming(session):
-                await self._stream(inner, receive, answer)
-        else:
-            await self.app(inner, receive, answer)
+        body = await self._body(scope, receive, route) if route.session is Session.BODY else b""
+        turn = None if route.is_light else await self._turn(scope, client)
+        newcomer, private = visitor if fresh else None, route.who is not Who.ANYONE
+        answer = _Answer(self, inner, send, newcomer, private, turn).send
+        try:
+            session, receive = self._event(inner, receive, route, client, body)
+            if route.session in (Session.PATH, Session.QUERY):
+                with self._tabs.streaming(session):
+                    await self._stream(inner, receive, answer)
+            else:
+                await self.app(inner, receive, answer)
+        finally:
+            if turn is not None:
+                turn.end()
 
     async def _stream(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -152,13 +160,18 @@ class Guard:
 
     # --- events --------------------------------------------------------------------------------
 
-    async def _event(
-        self, scope: Any, receive: Any, route: Route, client: Client
+    async def _turn(self, scope: Any, client: Client) -> Turn:
+        try:
+            return await self._turns.begin(client)
+        except Busy as error:
+            raise Refused(_failed(scope, error)) from error
+
+    def _event(
+        self, scope: Any, receive: Any, route: Route, client: Client, body: bytes
     ) -> tuple[str, Any]:
         """The tab that a request is about, claimed for its sender; and the body to hand on."""
         try:
             if route.session is Session.BODY:
-                body = await self._body(scope, receive, route)
                 checked, session = read_event(body, lambda p: self._uploads.owns(client.owner, p))
                 self._events.check(checked["fn_index"], checked["data"])
                 receive = _whole(scope, receive, json.dumps(checked).encode())
@@ -205,12 +218,15 @@ class _Answer:
     """Adds headers to an answer."""
 
     def __init__(
-        self, guard: Guard, scope: Any, send: Any, newcomer: Visitor | None, private: bool
-    ) -> None:
+        self, guard: Guard, scope: Any, send: Any, newcomer: Visitor | None, private: bool,
+        turn: Turn | None,
+    ) -> None:  # fmt: skip
         self._guard, self._scope, self._send = guard, scope, send
-        self._newcomer, self._private = newcomer, private
+        self._newcomer, self._private, self._turn = newcomer, private, turn
 
     async def send(self, message: Any) -> None:
+        if self._turn is not None:  # the rest goes as fast as it is read
+            self._turn.end()
         if message["type"] == "http.response.start":
             message = {**message, "headers": self._headers(message["headers"])}
         await self._send(message)

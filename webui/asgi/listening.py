@@ -19,7 +19,8 @@ from webui.asgi.connections import HttpConnection
 from webui.asgi.lines import RESERVE, Lines
 
 _BACKLOG = 512  # connections that wait in the kernel
-_BATCH = 8  # taken at once; more would push out newcomers before they are read
+_BATCH = 8  # taken at once; more would push out newcomers before they are read …
+_MOST = 128  # … but where there is room: who waits behind others waits for whole turns of the loop
 _PAUSE = 0.25  # seconds
 _USED_UP = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -64,9 +65,14 @@ class BoundedServer(uvicorn.Server):
                     self._lines.starved()
                     await asyncio.sleep(_PAUSE)
                 continue
-            for newcomer, peer in [first, *_others(listening)]:
+            for newcomer, peer in [first, *_others(listening, self._batch() - 1)]:
                 await self._let_in(newcomer, str(peer[0]), listening)
             await asyncio.sleep(0)
+
+    def _batch(self) -> int:
+        """How many may be taken at once."""
+        room = self._lines.limits.connections - len(self._lines) - len(self._arriving)
+        return max(_BATCH, min(room // 4, _MOST))
 
     async def _let_in(self, newcomer: socket.socket, peer: str, listening: socket.socket) -> None:
         if not self._lines.welcome(peer):
@@ -103,10 +109,10 @@ class BoundedServer(uvicorn.Server):
         return free >= self._lines.limits.descriptors - RESERVE
 
 
-def _others(listening: socket.socket) -> list[tuple[socket.socket, Any]]:
-    """A few more that wait already."""
+def _others(listening: socket.socket, most: int) -> list[tuple[socket.socket, Any]]:
+    """More that wait already."""
     found: list[tuple[socket.socket, Any]] = []
-    while len(found) < _BATCH - 1:
+    while len(found) < most:
         try:
             newcomer, peer = listening.accept()
         except OSError:  # nobody waits; anything else comes up again at the next turn

@@ -56,6 +56,12 @@ class Route:
             self, "pattern", re.compile(re.sub(r"\\{\w+\\}", "([^/]+)", made) + r"\Z")
         )
 
+    @property
+    def is_light(self) -> bool:
+        """Whether it needs little of the server's loop at a time: a file, or what goes in pieces."""
+        stream = self.session in (Session.PATH, Session.QUERY) or "WEBSOCKET" in self.methods
+        return self.who is Who.ANYONE or self.body < 0 or stream
+
     def rest(self, path: str) -> str:
         """What stands for the ``*`` or the ``{}`` in a path of this route."""
         match = self.pattern.match(path)

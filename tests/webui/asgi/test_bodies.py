@@ -156,3 +156,30 @@ def test_whatever_goes_on_names_no_file_but_own_ones(data: list[Any]) -> None:
     except BadRequest:
         return
     assert set(paths(found["data"])) <= {MINE}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[" + "1," * 5000 + "1]", "[" + '"",' * 5000 + "1]", "[" * 5000 + "]" * 5000,
+     "{" + ",".join(f'"{n}":0' for n in range(5000)) + "}", r'["\\",' + '{"\\"":[]},' * 3000 + "1]"],
+)  # fmt: skip
+def test_many_tiny_values_are_refused_before_any_is_made(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = '{"session_hash": "abc123", "fn_index": 1, "data": [' + value + "]}"
+    monkeypatch.setattr(json, "loads", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(BadRequest) as raised:
+        read_event(body.encode(), lambda path: True)
+    assert raised.value.code == "bad_event"
+
+
+@pytest.mark.parametrize("words", [",[{" * 30_000, '\\",' * 30_000, '"' * 90_000, "\\" * 90_000])
+def test_what_a_question_consists_of_counts_as_one(words: str) -> None:
+    assert read(data=[words, {"text": words}])["data"] == [words, {"text": words}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig", "latin-1"])
+def test_other_encodings_are_refused(encoding: str) -> None:
+    body = '{"session_hash": "abc123", "fn_index": 1, "data": ["é"]}'
+    with pytest.raises(BadRequest):
+        read_event(body.encode(encoding), lambda path: True)

@@ -1,0 +1,95 @@
+"""Requests take turns at the server's one event loop, for which each needs some milliseconds.
+
+Without that, all that is asked at once is answered late at once, however much of it one stranger
+asks. So few requests are begun at a time, those of visitors who have answers here and newcomers'
+in turn; below that addresses take turns, and below that owners. A turn ends with the first byte of
+the answer, or once it has taken so long that it must be waiting for something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from webui.bounds import Bound, Client
+from webui.fairness import FairLine
+
+AT_ONCE = 8  # some wait for a thread; more would only keep all of them waiting
+NEWCOMERS = 3  # of these, at most
+LONGEST = 0.1  # seconds; a request that waits, for a picture to be read, needs no more of the loop
+
+
+class Turn:
+    """A request's turn. :meth:`end` as often as one likes."""
+
+    def __init__(self, turns: Turns, known: bool, longest: float) -> None:
+        self._turns: Turns | None = turns
+        self._known = known
+        self._timer = asyncio.get_running_loop().call_later(longest, self.end)
+
+    def end(self) -> None:
+        """Let the next one begin."""
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            self._timer.cancel()
+            turns._end(self._known)
+
+
+class Turns:
+    """Who may begin next; on one event loop.
+
+    Args:
+        at_once, newcomers: requests that have a turn at a time; of them those of visitors without
+            an answer here.
+        longest: seconds after which a turn ends by itself.
+        bound: how many requests, whose bodies are kept meanwhile, clients may have waiting.
+    """
+
+    def __init__(
+        self, at_once: int = AT_ONCE, newcomers: int = NEWCOMERS, longest: float = LONGEST,
+        bound: Bound | None = None,
+    ) -> None:  # fmt: skip
+        self._bound = bound or Bound("requests", owner=128, address=192, total=512)
+        self._at_once, self._most, self._longest = at_once, newcomers, longest
+        self._lines = {known: FairLine[asyncio.Future[Turn]]() for known in (True, False)}
+        self._running: Counter[bool] = Counter()
+        self._next = True  # whether it is the turn of those who are known
+
+    async def begin(self, client: Client) -> Turn:
+        """Wait for a turn.
+
+        Raises:
+            Busy: too many requests wait (``busy_requests``, ``busy_requests_all``).
+        """
+        future: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+        line, keys = self._lines[client.known], (client.address, client.owner)
+        hold = self._bound.enter(client)
+        line.add(future, keys)
+        self._go_on()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            line.remove(future, keys)
+            if future.done() and not future.cancelled():
+                future.result().end()
+            raise
+        finally:
+            hold.leave()
+
+    def _end(self, known: bool) -> None:
+        self._running[known] -= 1
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._running.total() < self._at_once:
+            known = self._next if self._may(self._next) else not self._next
+            if not self._may(known):
+                return
+            future = self._lines[known].take()
+            self._next = not known
+            if future is not None and not future.done():
+                self._running[known] += 1
+                future.set_result(Turn(self, known, self._longest))
+
+    def _may(self, known: bool) -> bool:
+        return bool(self._lines[known]) and (known or self._running[False] < self._most)
