@@ -221,6 +221,8 @@ class Decoder:
         """Whether there is still somebody who waits for the picture."""
         with self._changed:
             if not job.gone:
+                if job.second:
+                    process.lower()
                 job.process, job.since = process, time.monotonic()
                 self._changed.notify_all()  # there is something to watch
             return not job.gone

@@ -26,6 +26,7 @@ _ROOT = Path(__file__).parent.parent
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
 _MOST_HEADER = 2**16  # bytes
 _MOST_PICTURE = 2**25
+LOW = 15  # nice value of one that has taken long already
 _SAYS = ("picture_empty", "picture_too_large", "picture_heic", "picture_unreadable",
          "picture_bomb", "picture_long", "picture_truncated")  # fmt: skip
 
@@ -80,6 +81,12 @@ class PictureProcess:
             return self._understood(header, picture)
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
             raise self._killed or self._ended() from None
+
+    def lower(self) -> None:
+        """Let everything else on the machine go first; where that cannot be said, nothing changes."""
+        if hasattr(os, "setpriority"):
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, LOW)
 
     def kill(self, why: PictureError | None = None) -> None:
         """End the process; what is being read fails with ``why``."""

@@ -16,8 +16,9 @@ from hostile_pictures import flat_png, many_scans
 from PIL import Image
 
 from instructblip.errors import PictureError
+from tests.tiny_picture import picture
 from webui import picture_process
-from webui.picture_process import NotBegun, PictureProcess
+from webui.picture_process import LOW, NotBegun, PictureProcess
 from webui.picture_reader import BEGAN, Limits, read_frame, write_frame
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the server watches")
@@ -170,3 +171,14 @@ def test_a_crash_is_told_by_its_name() -> None:
     with pytest.raises(PictureError, match="SIGSEGV"):
         process.read(many_scans(2000, 20_000))
     process.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="no such priorities here")
+def test_one_that_has_taken_long_lets_everything_else_go_first() -> None:
+    process = PictureProcess(Limits())
+    try:
+        process.lower()
+        assert os.getpriority(os.PRIO_PROCESS, process._process.pid) >= LOW
+        assert process.read(picture()).width
+    finally:
+        process.close()
