@@ -563,7 +563,7 @@ run_tests() {
   cd "$ROOT"
   if [ ${#PASS[@]} -eq 0 ]; then
     lint
-    PASS=(-n "$(test_workers)" --dist loadfile)
+    PASS=(-n "$(test_workers)" --dist loadfile --no-loadscope-reorder)
   fi
   [ "$LINT_FAILED" -eq 0 ] || say "== a check above failed, so this run fails whatever the tests say"
   say "== pytest"

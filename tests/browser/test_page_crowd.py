@@ -11,6 +11,8 @@ import websockets
 import websockets.sync.client
 from driver import PATIENCE, Server, Talk, picture, slow_server
 
+from webui.sessions import COOKIE, Signer, load_key
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -80,9 +82,16 @@ def test_a_closed_tab_neither_blocks_nor_loses_its_answer(tabs: Callable[..., Ta
 
 
 def test_streams_are_for_this_page_only(server: Server) -> None:
+    signer = Signer(load_key(server.data))
+    cookie = {"Cookie": f"{COOKIE}={signer.cookie(signer.new_visitor())}"}
     address = server.url.replace("http", "ws") + "streams?to="
-    beat = "/gradio_api/heartbeat/abc"
-    with websockets.sync.client.connect(address + beat, origin=server.url.rstrip("/")) as socket:  # type: ignore[arg-type]
+    beat = "/gradio_api/heartbeat/abcd"
+    own = server.url.rstrip("/")
+    with websockets.sync.client.connect(
+        address + beat,
+        origin=own,
+        additional_headers=cookie,  # type: ignore[arg-type]
+    ) as socket:
         assert '"status": 200' in str(socket.recv(PATIENCE))
     for to, origin in ((beat, "https://evil.example"), ("/gradio_api/info", None), ("", None)):
         with pytest.raises(websockets.InvalidStatus):

@@ -316,9 +316,7 @@ def test_a_chat_whose_pictures_are_lost_can_be_asked_on_with_a_new_one(
     assert QUESTIONS[0] in page.show()
     (picture,) = rows(folder, "SELECT picture_id FROM turns")
     assert page.get(f"/pictures/{picture[0]}") in (200, 404)
-    with Visit(again.url) as tab:
-        tab._http.cookies.clear()
-        tab._http.cookies.set(COOKIE, cookie)
+    with Visit(again.url, cookie) as tab:
         tab.event(None, "load", "{}")
         tab.event("scene", "click")
         ask(tab, "What now?")
@@ -430,9 +428,7 @@ def test_a_hostile_visitor_with_ever_new_cookies_leaves_room_for_others(
             refused += not rows(folder, "SELECT 1 FROM picture_owners WHERE owner = "
                                 f"'a-{tab._http.cookies[COOKIE].split('.')[1]}'")  # fmt: skip
     assert refused > 5
-    with Visit(server.url) as tab:
-        tab._http.cookies.clear()
-        tab._http.cookies.set(COOKIE, cookie)
+    with Visit(server.url, cookie) as tab:
         tab.event(None, "load", "{}")
         tab.event("scene", "click")
         ask(tab, "Still here?")

@@ -44,3 +44,10 @@ def test_many_kinds_are_not_kept() -> None:
 def test_no_error_is_no_trouble(error: object) -> None:
     record = logging.LogRecord("x", logging.ERROR, "f.py", 1, "w", (), error)  # type: ignore[arg-type]
     assert Repeats(lambda: 0.0).filter(record)
+
+
+def test_what_is_counted_where_it_is_said_is_not_counted_again() -> None:
+    repeats = Repeats(lambda: 0.0)
+    record = logging.LogRecord("x", logging.WARNING, "f.py", 1, "w", (), None)
+    record.counted = True
+    assert all(repeats.filter(record) for _ in range(20))

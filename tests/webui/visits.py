@@ -8,12 +8,16 @@ from typing import Any
 
 import httpx
 
+from webui.sessions import COOKIE
+
 
 class Visit:
-    """A tab of a new visitor. Use as a context manager: leaving it closes the tab."""
+    """A tab of a new visitor, or of the one with this cookie. Leaving the context closes the tab."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, cookie: str = "") -> None:
         self._http = httpx.Client(base_url=url, timeout=90)
+        if cookie:
+            self._http.cookies.set(COOKIE, cookie)
         self._session = secrets.token_hex(6)
         self._http.get("/").raise_for_status()
         config = self._http.get("/config").json()

@@ -175,7 +175,9 @@ class LoginLog:
         self._level -= 1
         more = f" (and {self._left_out} more)" if self._left_out else ""
         self._left_out = 0
-        log.warning("login %s: %r from %s%s", what, asked.name[:100], _place(asked), more)
+        words = "login %s: %r from %s%s"
+        counted = {"counted": True}
+        log.warning(words, what, asked.name[:100], _place(asked), more, extra=counted)
 
 
 def login_routes(app: FastAPI, logins: Logins) -> None:

@@ -26,7 +26,9 @@ class Repeats(logging.Filter):
         self._seen: dict[object, tuple[float, int]] = {}  # until when, how often
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write it."""
+        """Whether to write it. Whoever counts repeats itself marks its records as ``counted``."""
+        if getattr(record, "counted", False):
+            return True
         now, kind = self._clock(), _kind(record)
         with self._lock:
             until, times = self._seen.pop(kind, (0.0, 0))

@@ -75,7 +75,9 @@ class Notices:
         if kind in self._said or len(self._said) >= self._kinds:
             return
         self._said[kind] = now
-        self._log.warning(message, *(printable(str(value)) for value in values))
+        self._log.warning(
+            message, *(printable(str(value)) for value in values), extra={"counted": True}
+        )
 
 
 def printable(words: str, most: int = 200) -> str:
