@@ -7,30 +7,16 @@ pictures into a folder that anyone with the path can read. Here a path comes in 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 from gradio.data_classes import ImageData
 
 from webui.stubs import no_stub_files
 
 with no_stub_files():
 
-    class OneSchema(Component):
-        """Makes its JSON schema once. Gradio makes a component anew for each event that changes it,
-        and its schema three times with it: a sixth of a busy server's time."""
-
-        _schemas: ClassVar[dict[type, dict[str, Any]]] = {}
-
-        def api_info(self) -> dict[str, Any]:
-            """As Gradio's."""
-            kind = type(self)
-            if kind not in self._schemas:
-                self._schemas[kind] = super().api_info()
-            return dict(self._schemas[kind])
-
-    class PictureBox(OneSchema, gr.Image):
+    class PictureBox(gr.Image):
         """In: the uploaded file's path. Out: a picture id."""
 
         is_template = True  # rendered by gr.Image's own front end
@@ -45,7 +31,7 @@ with no_stub_files():
                 return None
             return ImageData(path=value, url=f"pictures/{value}", orig_name="picture.png", meta={})
 
-    class QuestionBox(OneSchema, gr.MultimodalTextbox):
+    class QuestionBox(gr.MultimodalTextbox):
         """Text and files; whether a file is a picture is found out by opening it."""
 
         is_template = True

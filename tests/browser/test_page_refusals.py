@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from driver import TEXTAREA, Server, Talk, picture, slow_server, upload
+from driver import TEXTAREA, Talk, picture, upload
 from playwright.sync_api import Route
 
-LARGE = 2 * 2**20  # bytes
 PROXY_PAGE = "<html>\r\n<head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One that takes small files only: large ones take a browser long."""
-    data = tmp_path_factory.mktemp("refusals") / "data"
-    running = slow_server(data, flags=("--max-upload", "1")).start()
-    yield running
-    running.kill()
 
 
 @pytest.fixture(params=["en", "zh"])
@@ -110,7 +100,7 @@ def test_the_page_of_a_proxy_is_not_shown_as_it_is(status: int, talk: Talk) -> N
 
 
 def test_a_file_that_the_browser_finds_too_large(talk: Talk) -> None:
-    data = b"\x89PNG\r\n\x1a\n" + bytes(LARGE)
+    data = b"\x89PNG\r\n\x1a\n" + bytes(34 * 2**20)
     talk.page.set_input_files("#picture input[type=file]", upload(data, "big.png"))
     told(talk, "[data-testid=toast-body]")
     talk.page.wait_for_function(  # Gradio's own words go at once
@@ -119,7 +109,7 @@ def test_a_file_that_the_browser_finds_too_large(talk: Talk) -> None:
     forgive(talk)
 
 
-@pytest.mark.parametrize("data", [b"words", bytes(LARGE)], ids=["words", "large"])
+@pytest.mark.parametrize("data", [b"words", bytes(34 * 2**20)], ids=["words", "large"])
 def test_the_picture_stays_in_its_box(data: bytes, talk: Talk) -> None:
     talk.give(picture())
     before = talk.current_picture()
