@@ -14,6 +14,7 @@ from webui.components import PictureBox, QuestionBox
 from webui.decoding import Decoder
 from webui.examples import load_examples
 from webui.handlers import Handlers
+from webui.outputs import ChangedOutputs
 from webui.runs import Runs
 from webui.store import Store
 from webui.theme import translations
@@ -41,7 +42,7 @@ def build_page(
 ) -> gr.Blocks:
     """The whole page. ``server.create_app`` mounts it with ``theme.page_look()``."""
     card = engine.card
-    with gr.Blocks(title="InstructBLIP", fill_width=True, analytics_enabled=False) as page:
+    with ChangedOutputs(title="InstructBLIP", fill_width=True, analytics_enabled=False) as page:
         view = gr.State(View())
         boot = gr.Textbox(visible=False)
         t = translations()

@@ -23,6 +23,7 @@ from webui.asgi.held import HeldStreams
 from webui.asgi.inputs import Events
 from webui.asgi.login import Logins, login_routes
 from webui.asgi.place import Place
+from webui.asgi.rendered import RenderedPage
 from webui.asgi.streams import StreamsOverWebSocket
 from webui.decoding import Decoder
 from webui.health import HealthReport
@@ -32,6 +33,7 @@ from webui.runs import Runs
 from webui.sessions import Signer, load_key, owner_of
 from webui.settings import Settings
 from webui.store import Store
+from webui.tab_state import keep_state_alone
 from webui.tabs import GradioTables, Tabs
 from webui.theme import EarlyScript, page_look
 from webui.upload_routes import add_file_routes
@@ -90,10 +92,12 @@ def create_app(
         root_path=settings.root_path or None,
         **page_look(),
     )
+    keep_state_alone(app, page)
     tabs = Tabs(GradioTables(page.state_holder, page._queue))
     place = Place(settings.loopback, lambda: accounts.asked, app.state.origins)
     # The last one added is outermost: see webui/asgi.
     app.add_middleware(EarlyScript)
+    app.add_middleware(RenderedPage)
     app.add_middleware(HeldStreams, total=limits_of(settings).streams)
     app.add_middleware(
         Guard, settings=settings, signer=signer, accounts=accounts, uploads=uploads, tabs=tabs,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -24,7 +25,7 @@ from webui.asgi.inputs import Events
 from webui.asgi.place import SAFE, Place
 from webui.asgi.routes import SESSION, Route, Session, Who, find
 from webui.asgi.scope import cookies, header, language, refusal, without
-from webui.asgi.turns import Turn, Turns
+from webui.asgi.turns import Timed, Turn, Turns
 from webui.bounds import Client
 from webui.i18n import error_text
 from webui.sessions import COOKIE, COOKIE_AGE, Signer, Visitor
@@ -106,18 +107,26 @@ class Guard:
         }
         body = await self._body(scope, receive, route) if route.session is Session.BODY else b""
         turn = None if route.is_light else await self._turn(scope, client)
+        if turn is not None and route.body < 0:
+            turn.end()  # most of its time is its sender's
         newcomer, private = visitor if fresh else None, route.who is not Who.ANYONE
         answer = _Answer(self, inner, send, newcomer, private, turn).send
         try:
-            session, receive = self._event(inner, receive, route, client, body)
-            if route.session in (Session.PATH, Session.QUERY):
-                with self._tabs.streaming(session):
-                    await self._stream(inner, receive, answer)
-            else:
-                await self.app(inner, receive, answer)
+            work = self._answer(inner, receive, answer, route, client, body)
+            await Timed(work, partial(self._turns.spend, client))
         finally:
             if turn is not None:
                 turn.end()
+
+    async def _answer(
+        self, scope: Any, receive: Any, send: Any, route: Route, client: Client, body: bytes
+    ) -> None:
+        session, receive = self._event(scope, receive, route, client, body)
+        if route.session in (Session.PATH, Session.QUERY):
+            with self._tabs.streaming(session):
+                await self._stream(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     async def _stream(self, scope: Any, receive: Any, send: Any) -> None:
         try:

@@ -58,9 +58,10 @@ class Route:
 
     @property
     def is_light(self) -> bool:
-        """Whether it needs little of the server's loop at a time: a file, or what goes in pieces."""
+        """Whether it needs little of the server's loop at a time: a small file, or what goes in
+        pieces. What goes in is none of these: an upload's form is read by the loop."""
         stream = self.session in (Session.PATH, Session.QUERY) or "WEBSOCKET" in self.methods
-        return self.who is Who.ANYONE or self.body < 0 or stream
+        return self.who is Who.ANYONE or stream
 
     def rest(self, path: str) -> str:
         """What stands for the ``*`` or the ``{}`` in a path of this route."""
