@@ -182,6 +182,8 @@ def main() -> int:
     def run(name: str, flags: Sequence[str] | None) -> None:
         runs.append(measure(name, given.users, given.seconds, flags, answers=answers))
         print(*([HEAD] if len(runs) == 1 else []), runs[-1].row(), sep="\n", flush=True)
+        for why, count in Counter(a.refused for a in runs[-1].crowd.refused).most_common(10):
+            print(f"refused {count}: {why}", flush=True)
 
     if given.both or not given.hostile:
         run("without", None)
@@ -195,10 +197,8 @@ def main() -> int:
 
 
 def print_hostile(run: Measured) -> None:
-    """What the hostile visitor did, and whom the server refused."""
+    """What the hostile visitor did."""
     print("hostile:", ", ".join(f"{count} {what}" for what, count in run.counts.items()))
-    for why, count in Counter(a.refused for a in run.crowd.refused).most_common(10):
-        print(f"refused {count}: {why}")
     print("a traceback in the log" if run.traceback else "no traceback in the log", flush=True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 from tests.browser.driver import Server, slow_server
+from tests.security.sockets import Wire
 from tests.security.strangers import GRADIO, Stranger
 from tests.tiny_picture import picture
 
@@ -63,15 +63,24 @@ def encodings(path: str) -> set[str]:
     return found | {quote(path), quote(quote(path))}
 
 
+def spellings() -> Iterator[tuple[str, Callable[[str], set[str]]]]:
+    """Each prefix, and what gives the spellings of a path that are tried behind it."""
+    for prefix in PREFIXES:
+        yield (
+            prefix,
+            lambda path: {
+                spelt
+                for shape in shapes(path)
+                for spelt in encodings(shape)
+                if not any(c in spelt for c in " \r\n")
+            },
+        )
+
+
 def raw(server: Server, method: str, target: str, cookie: str, extra: str = "") -> bytes:
     """An answer to exactly this request line; clients would tidy it up."""
-    line = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nCookie: {cookie}\r\n{extra}Connection: close\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
-        sock.sendall(line.encode("utf-8", "surrogateescape"))
-        parts = []
-        while piece := sock.recv(65536):
-            parts.append(piece)
-    return b"".join(parts)
+    with Wire(server, cookie) as wire:
+        return wire.ask(method, target, extra)
 
 
 def without_date(answer: bytes) -> list[bytes]:
@@ -79,25 +88,50 @@ def without_date(answer: bytes) -> list[bytes]:
     return [line for line in answer.split(b"\r\n") if not line.lower().startswith(b"date:")]
 
 
-def test_no_spelling_reaches_another_visitors_upload(place: tuple[Server, str]) -> None:
+@pytest.mark.parametrize("how", ["GET", "HEAD", "Range", "WebSocket"])
+def test_no_spelling_reaches_another_visitors_upload(place: tuple[Server, str], how: str) -> None:
     server, root = place
     mine, other = Stranger(server.url), Stranger(server.url)
     secret = picture((18, 171, 52))
     path = mine.uploaded(secret)
     assert mine.file(path).content == secret
     asked = 0
-    for prefix in PREFIXES:
-        for shape in shapes(path):
-            for spelt in encodings(shape):
-                if any(c in spelt for c in " \r\n"):
-                    continue
-                for before in {"", root}:
-                    answer = raw(server, "GET", before + prefix + spelt, other.cookie)
-                    asked += 1
-                    assert secret not in answer, (before, prefix, spelt)
-                    assert not answer.startswith(b"HTTP/1.1 5"), (before, prefix, spelt)
+    with Wire(server, other.cookie) as wire:
+        for prefix, spelt in ((p, s) for p, of in spellings() for s in of(path)):
+            for before in {"", root}:
+                if how == "WebSocket":
+                    to = quote(prefix + spelt, safe="")
+                    answer = wire.socket(f"{before}/streams?to={to}")
+                else:
+                    method, extra = ("GET", "Range: bytes=0-\r\n") if how == "Range" else (how, "")
+                    answer = wire.ask(method, before + prefix + spelt, extra)
+                asked += 1
+                assert secret not in answer, (before, prefix, spelt)
+                assert b"image/png" not in answer.lower(), (before, prefix, spelt)
+                assert not answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 5")), (
+                    before,
+                    prefix,
+                    spelt,
+                )
+                assert answer.startswith(b"HTTP/1.1 "), (before, prefix, spelt)
     assert asked > 1300
     assert "Traceback" not in server.log()
+
+
+def test_the_one_who_asks_sees_his_own_in_each_of_these_ways(place: tuple[Server, str]) -> None:
+    server, _ = place
+    mine = Stranger(server.url)
+    secret = picture((18, 52, 171))
+    path = mine.uploaded(secret)
+    with Wire(server, mine.cookie) as wire:
+        assert wire.ask("GET", f"{GRADIO}/file={path}").endswith(b"\r\n\r\n" + secret)
+        assert b"image/png" in wire.ask("HEAD", f"{GRADIO}/file={path}")
+        ranged = wire.ask("GET", f"{GRADIO}/file={path}", "Range: bytes=0-3\r\n")
+        assert ranged.startswith(b"HTTP/1.1 206")
+        assert ranged.endswith(b"\r\n\r\n" + secret[:4])
+        opened = wire.socket(f"/streams?to={quote(f'{GRADIO}/heartbeat/{mine.session}', safe='')}")
+        assert opened.startswith(b"HTTP/1.1 101")
+        assert b"event-stream" in opened
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "OPTIONS", "PUT"])

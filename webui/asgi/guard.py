@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -25,7 +24,7 @@ from webui.asgi.inputs import Events
 from webui.asgi.place import SAFE, Place
 from webui.asgi.routes import SESSION, Route, Session, Who, find
 from webui.asgi.scope import cookies, header, language, refusal, without
-from webui.asgi.turns import Timed, Turn, Turns
+from webui.asgi.turns import Meter, Timed, Turn, Turns
 from webui.bounds import Client
 from webui.i18n import error_text
 from webui.sessions import COOKIE, COOKIE_AGE, Signer, Visitor
@@ -79,7 +78,8 @@ class Guard:
             await self.app(scope, receive, send)
             return
         try:
-            await self._pass(scope, receive, send)
+            meter = Meter(self._turns)
+            await Timed(self._pass(scope, receive, send, meter), meter.spend)
         except Refused as refused:
             if scope["type"] == "websocket":
                 await receive()
@@ -87,7 +87,7 @@ class Guard:
                 return
             await refused.answer(scope, receive, send)
 
-    async def _pass(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _pass(self, scope: Any, receive: Any, send: Any, meter: Meter) -> None:
         if (refused := self._place.refuse(scope)) is not None:
             raise Refused(refused)
         route = find(scope)
@@ -99,6 +99,7 @@ class Guard:
         visitor = came or self._stranger(scope, route)
         known = came is not None and self._known(came.owner)
         client = Client(visitor.owner, scope.get(ADDRESS), known)
+        meter.charge(client)
         inner = {
             **scope,
             "instructblip.visitor": visitor,
@@ -112,8 +113,7 @@ class Guard:
         newcomer, private = visitor if fresh else None, route.who is not Who.ANYONE
         answer = _Answer(self, inner, send, newcomer, private, turn).send
         try:
-            work = self._answer(inner, receive, answer, route, client, body)
-            await Timed(work, partial(self._turns.spend, client))
+            await self._answer(inner, receive, answer, route, client, body)
         finally:
             if turn is not None:
                 turn.end()

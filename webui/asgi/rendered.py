@@ -57,7 +57,7 @@ class _Keeping:
 
     async def send(self, message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            self._start = dict(message)
+            self._start = {**message, "headers": list(message["headers"])}
         elif message["type"] == "http.response.body":
             self._body += message.get("body", b"")
             if self._start["status"] == 200 and not message.get("more_body", False):

@@ -10,6 +10,7 @@ once it has taken so long that it must be waiting for something else.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator
@@ -21,7 +22,7 @@ from webui.fairness import FairLine
 AT_ONCE = 8  # some wait for a thread; more would only keep all of them waiting
 NEWCOMERS = 3  # of these, at most
 LONGEST = 0.1  # seconds; a request that waits, for a picture to be read, needs no more of the loop
-SHARE = 0.25  # of the loop's time: newcomers', while a visitor who is known is about
+SHARE = 0.15  # of the loop's time: newcomers', while a visitor who is known is about
 SAVED = 1.0  # seconds of the loop's time that newcomers may have saved up: many come at once
 ABOUT = 10.0  # seconds since the last request of a known visitor
 
@@ -64,7 +65,7 @@ class Turns:
         self._running: Counter[bool] = Counter()
         self._next = True  # whether it is the turn of those who are known
         self._about = -ABOUT  # time.monotonic() of the last request of a known visitor
-        self._from = 0.0  # time.monotonic() at which newcomers have paid for what they had
+        self._from = -math.inf  # time.monotonic() at which newcomers have paid for what they had
         self._later: asyncio.TimerHandle | None = None
 
     async def begin(self, client: Client) -> Turn:
@@ -128,8 +129,28 @@ class Turns:
         self._go_on()
 
 
+class Meter:
+    """What one request costs of the loop's time; charged to its client once that is known."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns, self._spent = turns, 0.0
+        self._client: Client | None = None
+
+    def charge(self, client: Client) -> None:
+        """From now on, and for what was spent before."""
+        self._client = client
+        self.spend(0.0)
+
+    def spend(self, seconds: float) -> None:
+        """Count a step."""
+        self._spent += seconds
+        if self._client is not None:
+            self._turns.spend(self._client, self._spent)
+            self._spent = 0.0
+
+
 class Timed:
-    """Awaits a coroutine and tells how much of the thread's time each of its steps takes."""
+    """Awaits a coroutine and tells how long each of its steps takes."""
 
     def __init__(self, work: Coroutine[Any, Any, None], spend: Callable[[float], None]) -> None:
         self._work, self._spend = work, spend

@@ -1,12 +1,15 @@
 """Turns at the event loop: few at a time, and no stranger's many before another's one."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import pytest
 
 from instructblip.errors import Busy
-from webui.asgi.turns import Turn, Turns
+from webui.asgi import turns as turns_module
+from webui.asgi.turns import Meter, Timed, Turn, Turns
 from webui.bounds import Bound, Client
 
 KNOWN = Client("known", known=True)
@@ -149,5 +152,116 @@ def test_what_waits_is_bounded() -> None:
         await settle()
         assert bound.held == 0
         first.end()
+
+    run(story)
+
+
+def test_newcomers_have_a_share_of_the_loops_time_while_others_are_about() -> None:
+    async def story() -> None:
+        turns = Turns(share=0.5, saved=0.0)
+        stranger = Client("new cookie")
+        turns.spend(stranger, 3600)
+        (await turns.begin(stranger)).end()  # nobody else needs the loop
+        (await turns.begin(KNOWN)).end()
+        waiting = begin(turns, stranger)
+        await settle()
+        assert not waiting.done()
+        (await turns.begin(KNOWN)).end()
+        waiting.cancel()
+
+    run(story)
+
+
+def test_newcomers_go_on_once_they_have_paid() -> None:
+    async def story() -> None:
+        turns = Turns(share=0.5, saved=0.0)
+        (await turns.begin(KNOWN)).end()
+        turns.spend(Client("new cookie"), 0.05)
+        began = time.monotonic()
+        (await turns.begin(Client("other cookie"))).end()
+        assert time.monotonic() - began >= 0.09
+
+    run(story)
+
+
+def test_many_newcomers_at_once_have_saved_up_for_it() -> None:
+    async def story() -> None:
+        turns = Turns(share=0.01, saved=3600)
+        (await turns.begin(KNOWN)).end()
+        for n in range(50):
+            turns.spend(Client(f"cookie {n}"), 60)
+            (await turns.begin(Client(f"cookie {n}"))).end()
+
+    run(story)
+
+
+def test_what_known_visitors_need_is_not_charged() -> None:
+    async def story() -> None:
+        turns = Turns(saved=0.0)
+        turns.spend(KNOWN, 3600)
+        (await turns.begin(KNOWN)).end()
+        (await turns.begin(Client("new cookie"))).end()
+
+    run(story)
+
+
+def test_a_meter_charges_also_what_came_before_the_client_was_known() -> None:
+    spent: list[tuple[str, float]] = []
+
+    class Noting(Turns):
+        def spend(self, client: Client, seconds: float) -> None:
+            spent.append((client.owner, seconds))
+
+    meter = Meter(Noting())
+    meter.spend(1.0)
+    meter.spend(2.0)
+    assert not spent
+    meter.charge(KNOWN)
+    meter.spend(4.0)
+    assert spent == [("known", 3.0), ("known", 4.0)]
+
+
+def test_only_the_steps_of_a_request_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(turns_module, "time", SimpleNamespace(perf_counter=lambda: now))
+    steps: list[float] = []
+
+    async def work(over: asyncio.Event) -> None:
+        nonlocal now
+        now += 1
+        await asyncio.sleep(0)
+        now += 2
+        try:
+            await over.wait()
+        except asyncio.CancelledError:
+            now += 4
+            await asyncio.sleep(0)
+            raise
+
+    async def story() -> None:
+        nonlocal now
+
+        async def timed() -> None:
+            await Timed(work(asyncio.Event()), steps.append)
+
+        task = asyncio.create_task(timed())
+        await settle()
+        now += 1000  # others'
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(story)
+    assert steps == [1, 2, 4, 0]
+
+
+def test_an_error_of_a_timed_request_is_its_own() -> None:
+    async def work() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("mine")
+
+    async def story() -> None:
+        with pytest.raises(ValueError, match="mine"):
+            await Timed(work(), lambda _: None)
 
     run(story)
