@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import secrets
 import signal
@@ -135,6 +136,7 @@ def serve(
         ending,
         log_level="warning",
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=math.ceil(lines.limits.idle),
         proxy_headers=False,  # webui.asgi.front reads them, of proxies that were named
         http=connection_of(lines),
         loop="asyncio",

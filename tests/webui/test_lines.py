@@ -132,7 +132,7 @@ def test_who_does_not_read_makes_room_too() -> None:
 
 @pytest.mark.parametrize(
     ("phase", "rate", "every", "ends"),
-    [(Phase.HEAD, 1, 1, 11), (Phase.IDLE, 0, 1, 11), (Phase.BODY, 0, 1, 21), (Phase.BODY, 1, 19, 31),
+    [(Phase.HEAD, 1, 1, 11), (Phase.IDLE, 0, 1, 66), (Phase.BODY, 0, 1, 21), (Phase.BODY, 1, 19, 31),
      (Phase.BODY, 1, 1, 31), (Phase.BODY, 500, 1, 59), (Phase.BODY, 2_000, 1, None),
      (Phase.BUSY, 0, 1, None), (Phase.SOCKET, 0, 1, None)],
 )  # fmt: skip
@@ -164,7 +164,7 @@ def test_a_body_that_the_server_does_not_take_is_not_late() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.BUSY, Phase.SOCKET, Phase.IDLE])
 def test_an_answer_that_is_not_read_ends(phase: Phase) -> None:
-    lines, clock = few(head=10_000)
+    lines, clock = few(head=10_000, idle=10_000)
     deaf, slow, steady = (enter(lines, phase=phase) for _ in range(3))
     deaf.transport.unread = 100  # type: ignore[attr-defined]
     for clock.now in range(1, 200):

@@ -46,7 +46,9 @@ class Limits:
         address: of one address, where it is known.
         sockets: WebSockets among all connections.
         bodies: unfinished request bodies among all connections.
-        head: until a request's head is complete, and between two requests.
+        head: until a request's head is complete.
+        idle: between two requests; proxies reuse a connection within a minute, and whoever asks
+            in the moment that it is closed gets no answer.
         gap: without a byte of a body.
         late: that a body may be behind ``_FLOOR`` bytes a second.
         unread: without progress while an answer waits to be read.
@@ -59,6 +61,7 @@ class Limits:
     sockets: int
     bodies: int
     head: float
+    idle: float
     gap: float
     late: float
     unread: float
@@ -81,7 +84,7 @@ class Limits:
         most = min(wanted, free) if wanted else min(free * 2 // 3, _MOST)
         return Limits(
             descriptors, most, max(most // 4, 1), max(most * 3 // 4, 1), max(most // 2, 1),
-            patience, 2 * patience, 3 * patience, 6 * patience, drained,
+            patience, 6.5 * patience, 2 * patience, 3 * patience, 6 * patience, drained,
         )  # fmt: skip
 
 
@@ -122,7 +125,8 @@ class Line:
         if self.phase is Phase.BODY:
             late = now - self.since - self.received / _FLOOR
             return now - self.last > limits.gap or late > limits.late
-        return self.phase in (Phase.IDLE, Phase.HEAD) and now - self.since > limits.head
+        most = {Phase.IDLE: limits.idle, Phase.HEAD: limits.head}.get(self.phase)
+        return most is not None and now - self.since > most
 
     def watch(self, now: float, passed: float) -> None:
         """See how far the peer has read; the time for a body runs only while one is wanted."""
