@@ -223,7 +223,7 @@ def test_processes_killed_while_they_wait_cost_nothing(make) -> None:
 
 
 def test_whose_asker_is_gone_is_not_read(make) -> None:
-    decoder = make(cpu=60.0)
+    decoder = make(cpu=60.0, first_seconds=600.0)  # none gives way to the next one
     asked: list[int] = []
 
     def source(n: int) -> Callable[[], bytes]:
