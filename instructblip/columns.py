@@ -27,7 +27,7 @@ PROMPT_KEYS = (
 _MARKS = ("?", "？")
 _SAMPLE = 20  # rows whose cells are looked at
 
-IsPicture = Callable[[str], bool]
+Fits = Callable[[str], int]  # how surely; 0 where it does not
 
 
 def plain_name(name: str) -> str:
@@ -68,9 +68,7 @@ class Columns:
     header: bool
 
 
-def find_columns(
-    rows: Sequence[list[str]], is_picture: IsPicture, *, asked: bool
-) -> Columns | None:
+def find_columns(rows: Sequence[list[str]], is_picture: Fits, *, asked: bool) -> Columns | None:
     """The columns of a table; None where they cannot be told.
 
     Args:
@@ -101,13 +99,13 @@ def find_columns(
     return Columns(tuple(names), header)
 
 
-def _only(rows: Sequence[list[str]], names: Sequence[str], fits: IsPicture) -> int | None:
+def _only(rows: Sequence[list[str]], names: Sequence[str], fits: Fits) -> int | None:
     """The one column without a known name of whose cells more than half fit."""
     found = []
     for at, name in enumerate(names):
         cells = [row[at] for row in rows if at < len(row) and row[at].strip()]
         known = name in (*_PICTURES, *_PROMPTS)
-        if not known and 2 * sum(map(fits, cells)) > len(cells):
+        if not known and 2 * sum(map(bool, map(fits, cells))) > len(cells):
             found.append(at)
     return found[0] if len(found) == 1 else None
 

@@ -30,6 +30,7 @@ from instructblip.texts import (
     checked,
     decode,
     from_flag,
+    is_utf8,
     storable,
     undecoded,
     unreadable,
@@ -195,11 +196,7 @@ def _decoded(data: bytes, encoding: str | None) -> Decoded:
     good, broken = 0, 0
     for line in data.splitlines():
         if not line.isascii():
-            try:
-                line.decode("utf-8")
-                good += 1
-            except UnicodeDecodeError:
-                broken += 1
+            good, broken = (good + 1, broken) if is_utf8(line) else (good, broken + 1)
     escaped = Decoded(data.decode("utf-8-sig", "surrogateescape"), "utf-8")
     if good >= broken:
         # Zero bytes are UTF-16 without its mark.
@@ -225,9 +222,9 @@ def _records(path: Path, text: str, *, asked: bool) -> Records:
 
 
 def _csv_rows(path: Path, text: str, *, asked: bool) -> Records:
-    def is_picture(cell: str) -> bool:
+    def is_picture(cell: str) -> int:
         bare = cell.strip("\"' \t")
-        return bare.lower().endswith(PICTURES) or os.path.isfile(path.parent / bare)
+        return 2 * os.path.isfile(path.parent / bare) or int(bare.lower().endswith(PICTURES))
 
     default = "\t" if path.suffix.lower() in (".tsv", ".tab", ".txt") else ","
     dialect = find_dialect(text, is_name, is_picture, default)
@@ -277,9 +274,9 @@ def _of_cells(path: Path, cells: dict[str, Any], prompt: str | None, origin: str
         return BadRow(origin, "picture and prompt must be texts.")
     if not picture.strip():
         return BadRow(origin, "no picture is named.")
-    data = undecoded(picture + question)
-    if data is not None:
-        return BadRow(origin, str(unreadable(data)))
+    for data in (undecoded(picture), undecoded(question)):
+        if data is not None:
+            return BadRow(origin, str(unreadable(data)))
     try:
         file = as_file(picture, path.parent)
     except PictureError as error:

@@ -63,7 +63,7 @@ def sep_line(text: str) -> str | None:
 def find_dialect(
     text: str,
     is_name: Callable[[str], bool],
-    is_picture: Callable[[str], bool],
+    is_picture: Callable[[str], int],
     default: str = ",",
 ) -> Dialect:
     """The dialect in which most is understood: a header's names, then cells that are pictures.
@@ -74,7 +74,7 @@ def find_dialect(
     Args:
         text: the table.
         is_name: whether a cell is a column's known name.
-        is_picture: whether a cell names a picture.
+        is_picture: how surely a cell names a picture; 0 where it does not.
         default: the delimiter where nothing tells.
     """
     delimiter = sep_line(text)
@@ -89,7 +89,7 @@ def find_dialect(
         found = [cells for _, cells in islice(csv_records(head, dialect), _SAMPLE)]
         rows = [cells for cells in found if isinstance(cells, list)]
         names = sum(map(is_name, rows[0])) if rows and found[0] is rows[0] else 0
-        return names, sum(len(cells) > 1 and any(map(is_picture, cells)) for cells in rows)
+        return names, sum(max(map(is_picture, cells)) for cells in rows if len(cells) > 1)
 
     return max(tried, key=understood)  # the first of equals
 
@@ -150,7 +150,7 @@ def json_records(text: str) -> Iterator[tuple[int, Any]]:
         try:
             value, end = _DECODER.raw_decode(text, at)
             after = _after_spaces(text, end)
-            if after and after not in (",]\n" if in_array else ",\n"):
+            if after not in ("", ",", "]", "\n"):
                 raise json.JSONDecodeError("Extra data", text, end)
         except json.JSONDecodeError as error:
             yield (
@@ -164,7 +164,7 @@ def json_records(text: str) -> Iterator[tuple[int, Any]]:
             yield line, value if good else 'not a JSON object as {"img_path": …, "prompt": …}.'
             at = end
             continue
-        at, in_array = _line_end(text, at), False
+        at = _line_end(text, at)
 
 
 def _next_value(text: str, at: int, in_array: bool) -> tuple[int, bool]:
@@ -173,7 +173,7 @@ def _next_value(text: str, at: int, in_array: bool) -> tuple[int, bool]:
         letter = text[at]
         if letter == "[" and not in_array:
             in_array = True
-        elif letter == "]" and in_array:
+        elif letter == "]":
             in_array = False
         elif not letter.isspace() and letter != ",":
             break

@@ -43,6 +43,13 @@ _EASTERN = {
 }  # fmt: skip
 # Western letters and signs above ASCII, as people type and word processors put them.
 _WESTERN = set("àâäáãåæçèéêëìíîïñòóôõöøùúûüßœÀÂÄÁÃÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜŒ’‘“”–—…€«»°¿¡§\xa0")
+# Letters of two bytes in UTF-8 that are in no alphabet of many: not Latin with accents (Vietnamese,
+# Romanian and pinyin among it), Greek, Cyrillic, Armenian, Hebrew or Arabic.
+_UNUSUAL = re.compile(
+    "[^\0-\u017f\u01a0\u01a1\u01af\u01b0\u01cd-\u01dc\u0218-\u021b\u0300-\u0333\u0386-\u03ce"
+    "\u0400-\u045f\u0490\u0491\u0531-\u0587\u05d0-\u05ea\u0600-\u06ff]"
+)
+_CYRILLIC = re.compile("[А-я]")
 _SAMPLE = 20_000  # characters or runs that are looked at to tell an encoding
 
 
@@ -137,11 +144,29 @@ def decode(
             if text is None:
                 raise unreadable(data, encoding)
             return Decoded(text, encoding, mark)
-    for encoding in [named] if named is not None else _guesses(data, likely):
+    for encoding in [named] if named is not None else _guesses(data, likely, cut):
         text = _as(data, encoding, cut)
         if text is not None and (named is not None or _plausible(text, data, encoding)):
             return Decoded(text.removeprefix("\ufeff"), encoding)
     raise unreadable(data, named or "utf-8")
+
+
+def is_utf8(data: bytes, likely: str | None = None, *, cut: bool = False) -> bool:
+    """Whether bytes are UTF-8 beyond doubt. The arguments are those of :func:`decode`.
+
+    Two bytes that are one Chinese letter may be one of UTF-8 as well: those of 图片 are two that
+    nobody writes side by side, those of 猫 are an è. Where this machine is set to an Eastern
+    encoding, or the letters are in no common alphabet, that is doubtful.
+    """
+    text = _as(data, "utf-8", cut)
+    if text is None:
+        return False
+    if text.isascii() or max(text) > "\u07ff":
+        return True
+    unusual = set(_UNUSUAL.findall(text))
+    if _CYRILLIC.search(text):  # beside it, its letters for other languages are usual
+        unusual = {letter for letter in unusual if not "\u0460" <= letter <= "\u052f"}
+    return _own(likely) not in _EASTERN and not unusual
 
 
 def unreadable(data: bytes, encoding: str = "utf-8") -> BadRequest:
@@ -192,17 +217,15 @@ def _own(likely: str | None) -> str:
         return "utf-8"
 
 
-def _guesses(data: bytes, likely: str | None) -> list[str]:
+def _guesses(data: bytes, likely: str | None, cut: bool) -> list[str]:
     zeros = [data[start::2].count(0) for start in (0, 1)]
-    if 4 * sum(zeros) >= len(data) > 1 and not all(zeros):
+    if 4 * sum(zeros) >= len(data) >= 16 and not all(zeros):
         return ["utf-16-le" if zeros[1] else "utf-16-be", "utf-8"]
     own = _own(likely)
-    if own not in _EASTERN:
-        return ["utf-8", "gb18030", "big5", own, "cp1252"]
-    text = _as(data, "utf-8", False)
-    # Two Latin letters with accents may be one Chinese one: a machine set to Chinese decides.
-    doubtful = text is not None and not text.isascii() and max(text) <= "\u07ff"
-    return [own, "utf-8", "cp1252"] if doubtful else ["utf-8", own, "gb18030", "big5", "cp1252"]
+    if not is_utf8(data, likely, cut=cut):
+        eastern = [own] if own in _EASTERN else []
+        return [*eastern, "gb18030", "big5", own, "utf-8", "cp1252"]
+    return ["utf-8"]
 
 
 def _plausible(text: str, data: bytes, encoding: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from instructblip.texts import checked, decode, undecoded
+from instructblip.texts import checked, decode, undecoded, unreadable
 
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # UTF-32's begins with one of them
 
@@ -61,6 +61,8 @@ class Lines:
         return self._stream.readline()
 
     def _decoded(self, data: bytes) -> str:
+        if data.startswith(_WIDE) and self._named is None:  # no mark stands within a stream
+            raise unreadable(data)
         found = decode(data.rstrip(b"\r\n"), self._named, self._likely)
         if self._named is None and found.encoding not in ("utf-8", self._likely):
             self._likely = found.encoding  # told once; the lines to come are likely the same
