@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             if not args.debug and not sys.warnoptions:
-                warnings.simplefilter("ignore")  # a library's, about what its callers should write
+                # A library's, about what its callers should write or a file that it reads.
+                warnings.simplefilter("ignore")
             code = int(args.run(args))
         sys.stdout.flush()
         return code

@@ -25,6 +25,7 @@ _AFTER = re.compile(r"[ \t\r]*(.?)", re.DOTALL)
 _SAMPLE = 20  # records that are looked at to tell a dialect
 _HEAD = 100_000  # characters that they are looked for in
 _DECODER = json.JSONDecoder()
+csv.field_size_limit(2**20)  # a text that is too long is called that, not a fault of the CSV
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,9 +115,10 @@ def test_half_a_letter_is_a_question_mark(folder: Path, edge: str) -> None:
 
 
 @pytest.mark.parametrize("edge", EDGES)
-def test_a_text_too_long_is_refused_in_the_same_words(folder: Path, edge: str) -> None:
+@pytest.mark.parametrize("more", [1, 100_000])
+def test_a_text_too_long_is_refused_in_the_same_words(folder: Path, edge: str, more: int) -> None:
     with pytest.raises(BadRequest) as caught:
-        EDGES[edge](folder, "x" * (MAX_TEXT + 1))
+        EDGES[edge](folder, "x" * (MAX_TEXT + more))
     assert str(caught.value) == "A text has more than 100000 characters. Make it shorter."
 
 
