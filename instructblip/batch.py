@@ -7,105 +7,40 @@ again.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from tqdm import tqdm
 
+from instructblip.answers import (
+    FIELDS,
+    OURS,
+    Foreign,
+    Record,
+    csv_line,
+    csv_record,
+    form_of,
+    json_line,
+    read_csv,
+    read_json,
+)
 from instructblip.errors import BadParameter, BadRequest, EngineStopped, InstructBlipError
-from instructblip.rows import BadRow, Row, csv_records
+from instructblip.rows import BadRow, Row
+from instructblip.texts import checked
 
 try:
     import fcntl
 except ImportError:  # no file locks there: one run at a time is the user's care
     fcntl = None  # type: ignore[assignment]
 
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A line of the file of answers: what was asked, what was said, by which model and how."""
-
-    img_path: str
-    prompt: str
-    answer: str
-    model: str
-    generation: str
-
-
-FIELDS = tuple(field.name for field in fields(Record))
-
-
-class Foreign(Exception):
-    """A line that is no record of ours; its number is the argument."""
-
-
-def json_line(record: Record) -> str:
-    """One line of JSONL, with its end."""
-    named = dict(zip(FIELDS, astuple(record), strict=True))
-    return json.dumps(named, ensure_ascii=False) + "\n"
-
-
-def csv_line(cells: Sequence[str]) -> str:
-    """One record of CSV, with its end. Everything is quoted, so that line breaks in it stay."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(cells)
-    return out.getvalue()
-
-
-def read_json(data: bytes) -> tuple[list[Record], int]:
-    """The records of a JSONL file, and the size in bytes of its whole lines.
-
-    Raises:
-        Foreign: a line is not what :func:`json_line` writes, nor the beginning of it.
-    """
-    start, records, size = f'{{"{FIELDS[0]}": "'.encode(), [], 0
-    for number, line in enumerate(io.BytesIO(data), start=1):
-        if not line.endswith(b"\n"):
-            if line[: len(start)] != start[: len(line)]:
-                raise Foreign(number)
-            break
-        try:
-            value = json.loads(line)
-            cells = [value[name] for name in FIELDS]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise Foreign(number) from None
-        records.append(_record(cells, number))
-        size += len(line)
-    return records, size
-
-
-def read_csv(data: bytes) -> tuple[list[Record], int]:
-    """The same for CSV, whose records may go over several lines."""
-    text = data.decode("utf-8", "surrogateescape")  # a line may end within a letter
-    lines = list(io.StringIO(text, newline=""))
-    found, records, end = list(csv_records(text)), [], len(lines)
-    for place, (number, cells) in enumerate(found):
-        open_quote = isinstance(cells, str) and "unexpected end of data" in cells
-        if open_quote or (place == len(found) - 1 and not text.endswith("\n")):
-            end = number - 1
-            break
-        if place == 0 and tuple(cells) != FIELDS:
-            raise Foreign(number)
-        if place > 0:
-            records.append(_record(cells, number))
-    if end == 0 and not csv_line(FIELDS).startswith(text):
-        raise Foreign(1)
-    return records, len("".join(lines[:end]).encode("utf-8", "surrogateescape"))
-
-
-def _record(cells: object, number: int) -> Record:
-    good = isinstance(cells, list) and len(cells) == len(FIELDS)
-    if not good or not all(isinstance(cell, str) for cell in cells):  # type: ignore[attr-defined]
-        raise Foreign(number)
-    return Record(*cells)  # type: ignore[misc]
+__all__ = [
+    "FIELDS", "Record", "Results", "ask_all", "csv_line", "json_line", "not_done", "read_csv",
+    "read_json",
+]  # fmt: skip
 
 
 class Results:
@@ -114,6 +49,7 @@ class Results:
     Attributes:
         done: how often each (picture, prompt) is answered in it.
         repaired: whether a line that was cut short was taken away.
+        form: how it is written, which is not ours where another program saved it.
 
     Raises:
         BadRequest: its name ends in something else than .jsonl, .ndjson or .csv, it cannot be
@@ -121,7 +57,8 @@ class Results:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = Path(os.path.expanduser(path))
+        self.form = OURS
         self._csv = self.path.suffix.lower() == ".csv"
         if not self._csv and self.path.suffix.lower() not in (".jsonl", ".ndjson"):
             raise self._refused("its name must end in .jsonl or .csv")
@@ -135,7 +72,7 @@ class Results:
         except BaseException:
             os.close(self._file)
             raise
-        self.done = Counter((record.img_path, record.prompt) for record in records)
+        self.done = Counter((record.img_path, _as_asked(record.prompt)) for record in records)
         self._made_by = {(record.model, record.generation) for record in records}
 
     def __enter__(self) -> Results:
@@ -164,9 +101,10 @@ class Results:
         Raises:
             InstructBlipError: the disk is full, or writing failed otherwise.
         """
-        header = csv_line(FIELDS) if self._csv and not self._size else ""
-        line = csv_line(astuple(record)) if self._csv else json_line(record)
-        data, written = (header + line).encode("utf-8", "replace"), 0
+        empty = self._size <= len(self.form.mark)
+        header = csv_line(FIELDS, self.form) if self._csv and empty else ""
+        line = csv_record(record, self.form) if self._csv else json_line(record)
+        data, written = (header + line).encode(self.form.encoding, "replace"), 0
         try:
             while written < len(data):
                 written += os.write(self._file, data[written:])
@@ -199,9 +137,10 @@ class Results:
         with open(self._file, "rb", closefd=False) as file:
             data = file.read()
         try:
-            records, self._size = (read_csv if self._csv else read_json)(data)
+            self.form = form_of(data, is_csv=self._csv)
+            records, self._size = (read_csv if self._csv else read_json)(data, self.form)
         except Foreign as error:
-            raise self._refused(f"line {error} of it is no answer that infer wrote") from None
+            raise self._refused(str(error)) from None
         self.repaired = self._size < len(data)
         if self.repaired:
             os.ftruncate(self._file, self._size)
@@ -212,6 +151,14 @@ class Results:
             f"--out {self.path}: {why}. Choose another file, or move this one away.",
             code="out_refused",
         )
+
+
+def _as_asked(prompt: str) -> str:
+    """A kept prompt as a row has it: an editor may have changed the line ends within it."""
+    try:
+        return checked(prompt)
+    except BadRequest:  # of an earlier version, which took any length
+        return prompt
 
 
 def not_done(rows: Sequence[Row | BadRow], done: Counter[tuple[str, str]]) -> list[Row | BadRow]:

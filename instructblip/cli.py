@@ -7,9 +7,11 @@ shows where it came from.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -25,8 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser().parse_args(argv)
     except SystemExit as end:  # --help, or flags that argparse refused
         return int(end.code or 0)
+    _write_any_letter()
     try:
-        code = int(args.run(args))
+        with warnings.catch_warnings():
+            if not args.debug and not sys.warnoptions:
+                # A library's, about what its callers should write or a file that it reads.
+                warnings.simplefilter("ignore")
+            code = int(args.run(args))
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of our output has gone, as in `... | head -n 1`
@@ -59,6 +66,12 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, InstructBlipError) and error.code.endswith(("_absent", "_unknown")):
         return 2
     return 2 if isinstance(error, BadRequest) else 1
+
+
+def _write_any_letter() -> None:
+    """Let a terminal that cannot show a letter of an answer get its number, as stderr does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:

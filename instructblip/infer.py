@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,7 +29,9 @@ from instructblip.batch import Record, Results, ask_all, json_line, not_done
 from instructblip.engine.base import Engine, Request, SamplingParams
 from instructblip.errors import BadParameter, BadRequest, InstructBlipError
 from instructblip.images import open_as_lavis
-from instructblip.rows import LISTS, BadRow, Row, read_rows
+from instructblip.paths import as_file
+from instructblip.rows import BadRow, Row, is_list, read_rows
+from instructblip.texts import known_encoding
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,6 +52,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         parser, "img_path", required=True, nargs="+", action="extend", metavar="X",
         help="pictures, folders of pictures, or lists: .csv or .jsonl with img_path and prompt",
     )  # fmt: skip
+    parser.add_argument("--encoding", help="of the lists, such as gb18030; told by them otherwise")
     parser.add_argument("--prompt", help="the question or instruction; for lists, where none is")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each answer")
     parser.add_argument(
@@ -72,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
     """Ask each row and print or write its answer."""
     lavis = asked_way(args)
     check_values(args, lavis)
-    rows = read_rows(args.img_path, args.prompt)
+    encoding = known_encoding(args.encoding) if args.encoding is not None else None
+    rows = read_rows(args.img_path, args.prompt, encoding, _tell)
     refuse_overwriting(args.out, args.img_path)
     one = args.out is None and is_one_picture(args.img_path)
     if one and isinstance(rows[0], BadRow):
@@ -114,7 +119,8 @@ def _ask(
         if results:
             results.append(record)
         if args.json:
-            print(json_line(record), end="", flush=True)
+            ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+            print(json_line(record, ascii_only=ascii_only), end="", flush=True)
         elif not results and not one:
             print(f"{row.img_path}: {' '.join(answer.splitlines())}", flush=True)
 
@@ -135,22 +141,26 @@ def _ask(
         ) from None
 
 
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr)
+
+
 def _show(text: str) -> None:
     print(text, end="", flush=True)
 
 
 def is_one_picture(sources: Sequence[str]) -> bool:
     """Whether one picture's file is asked about, so that its answer is printed alone."""
-    path = Path(sources[0]).expanduser()
-    return len(sources) == 1 and not path.is_dir() and path.suffix.lower() not in LISTS
+    path = as_file(sources[0])
+    return len(sources) == 1 and not path.is_dir() and not is_list(path)
 
 
 def refuse_overwriting(out: str | None, sources: Sequence[str]) -> None:
     """Raise BadRequest where the answers would go into what is asked about."""
-    if out is None or not (path := Path(out).expanduser()).exists():
+    if out is None or not (path := Path(os.path.expanduser(out))).exists():
         return
     for source in sources:
-        if path.samefile(Path(source).expanduser()):
+        if path.samefile(as_file(source)):
             raise BadRequest(
                 f"--out {out} is {source}, which is asked about. Name another file.",
                 code="out_refused",
@@ -161,6 +171,10 @@ def tell_begin(results: Results, rows: int, left: int) -> None:
     """Say on stderr what is there already."""
     if results.repaired:
         print(f"{results.path}: a line that was cut short is taken away.", file=sys.stderr)
+    if told := results.form.told():
+        print(
+            f"{results.path} was saved by another program ({told}); it goes on so.", file=sys.stderr
+        )
     if left < rows:
         print(f"{rows - left} of {rows} answers are in {results.path} already.", file=sys.stderr)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import sys
 import uuid
-from pathlib import Path
 from typing import Any
 
 from instructblip.arguments import (
@@ -17,7 +17,10 @@ from instructblip.arguments import (
     sampling,
 )
 from instructblip.engine.base import Engine, FinishReason, PastTurn, Request, SamplingParams
-from instructblip.errors import InstructBlipError
+from instructblip.errors import InstructBlipError, PictureError
+from instructblip.paths import as_file, dropped_file
+from instructblip.texts import known_encoding
+from instructblip.typed import Lines
 
 CHAT_HELP = (
     "Type a question. /picture PATH takes another picture, /retry asks again, "
@@ -28,6 +31,7 @@ CHAT_HELP = (
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of ``chat``."""
     add_flag(parser, "img_path", help="the picture's file")
+    parser.add_argument("--encoding", help="of the terminal, such as gb18030; told otherwise")
     parser.add_argument("--layout", help="refresh, keep or append; default: the model's")
     add_model_flags(parser)
     add_sampling_flags(parser)
@@ -36,11 +40,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read questions from the terminal until /quit."""
     sampling(args, SamplingParams())  # a wrong value is told before the model is loaded
+    encoding = known_encoding(args.encoding) if args.encoding is not None else None
     from instructblip.engine.local import LocalEngine
 
     engine = LocalEngine(load_model(args))
     try:
-        session = TerminalChat(engine, sampling(args, engine.card.generation), args.layout)
+        if encoding and not encoding.startswith("utf") and isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding=encoding)
+        session = TerminalChat(
+            engine, sampling(args, engine.card.generation), args.layout, encoding=encoding
+        )
         if args.img_path:
             session.take_file(args.img_path)
         print(CHAT_HELP)
@@ -53,25 +62,36 @@ class TerminalChat:
     """A conversation on a terminal over any Engine."""
 
     def __init__(
-        self, engine: Engine, sampling: SamplingParams, layout: str | None, out: Any = None
-    ) -> None:
+        self, engine: Engine, sampling: SamplingParams, layout: str | None, out: Any = None,
+        encoding: str | None = None,
+    ) -> None:  # fmt: skip
         from instructblip.conversation import Conversation
 
         self._engine = engine
         self._sampling = sampling
         self._layout = layout
         self._out = out or sys.stdout
+        self._encoding = encoding
         self._picture: str | None = None
         self._new = Conversation
         self.conversation = Conversation()
 
-    def take_file(self, path: str) -> None:
-        """Use the picture in a file for the turns to come, upright as the page shows it."""
+    def take_file(self, words: str) -> None:
+        """Use the picture in a file for the turns to come, upright as the page shows it.
+
+        Raises:
+            PictureError: it is not there, or no picture; or the words are an address.
+        """
+        if not words.strip():
+            raise PictureError("No picture is named: /picture PATH takes one.", code="no_picture")
+        path = as_file(words)
         try:
-            data = Path(path).expanduser().read_bytes()
+            data = path.read_bytes()
         except OSError as error:
-            raise InstructBlipError(
-                f"Cannot read the picture {path}: {error.strerror}. Check the path."
+            raise PictureError(
+                f"Cannot read the picture {path}: {error.strerror}. Check the path.",
+                code="picture_absent",
+                name=str(path),
             ) from error
         self.take_picture(data)
 
@@ -123,32 +143,40 @@ class TerminalChat:
         return delta.finish or FinishReason.ERROR
 
     def run(self, lines: Any) -> int:
-        """Read lines until /quit or the end of input."""
+        """Read lines until /quit or the end of input. A line that cannot be used is told, and the
+        next one read."""
+        typed = Lines(lines, self._encoding, self._say)
         while True:
             print("> ", end="", file=self._out, flush=True)
-            line = lines.readline()
-            if not line or line.strip() == "/quit":
-                return 0
             try:
-                self._line(line.strip())
+                line = typed.readline()
+                if line is None or line == "/quit":
+                    return 0
+                self._line(line)
             except InstructBlipError as error:
-                print(error, file=self._out)
+                self._say(str(error))
 
     def _line(self, line: str) -> None:
-        command, _, rest = line.partition(" ")
-        if command == "/picture":
-            self.take_file(rest.strip())
+        command = line.partition(" ")[0]
+        if command == "/picture" or line.startswith("/picture\t"):
+            self.take_file(line.removeprefix("/picture").strip())
         elif command == "/new":
             self.conversation = self._new()
         elif command == "/undo":
             question = self.conversation.undo()
-            print(f"Taken back: {question}" if question else "Nothing to undo.", file=self._out)
+            self._say(f"Taken back: {question}" if question else "Nothing to undo.")
         elif command == "/retry":
             question = self.conversation.undo()
             if question is None:
                 raise InstructBlipError("There is nothing to ask again yet.")
             self.ask(question)
+        elif (dropped := dropped_file(line)) is not None:
+            self.take_file(str(dropped))
+            self._say(f"The picture is {dropped.name} now.")
         elif command.startswith("/"):
-            print(CHAT_HELP, file=self._out)
+            self._say(CHAT_HELP)
         elif line:
             self.ask(line)
+
+    def _say(self, words: str) -> None:
+        print(words, file=self._out)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from instructblip.errors import UnknownTurn
+from instructblip.texts import one_line, storable
 from webui.pictures import is_picture_id
 
 TITLE_LENGTH = 60
@@ -213,13 +214,8 @@ TURN: dict[str, Callable[[Any], Any]] = {
 
 def title_of(question: str) -> str:
     """A chat's title until somebody renames it: the start of its first question, on one line."""
-    line = " ".join(question.split())
+    line = one_line(question)
     return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
-
-
-def storable(text: str) -> str:
-    """The text as UTF-8 can hold it: half a surrogate pair, cut by a browser, becomes ``?``."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def unknown(kind: str, wanted: str) -> UnknownTurn:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from instructblip.errors import InstructBlipError
 from instructblip.images import MAX_BYTES, Prepared, prepare
+from instructblip.texts import storable
 from webui.disk import fill_database, fill_folder, plain_errors
 from webui.pictures import PictureFolder, picture_id_of
-from webui.records import Chat, Turn, storable
+from webui.records import Chat, Turn
 from webui.storage import recovery
 from webui.storage.database import check_file, unwritable
 from webui.storage.modes import make_private, tighten

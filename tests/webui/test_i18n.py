@@ -43,7 +43,9 @@ STARTUP = {
     "tokenizer", "checkpoint_ambiguous", "checkpoint_file", "checkpoint_misfit", "device_unknown",
     "dtype_unknown", "kv_memory",
     # Said by the command line alone.
-    "auth_file", "folder_empty", "list_empty", "no_prompt", "out_refused", "two_ways", "write_failed",
+    "auth_file", "encoding_unknown", "folder_empty", "list_columns", "list_empty", "list_spreadsheet",
+    "list_unread", "no_picture", "no_prompt", "out_refused", "picture_address", "text_encoding", "two_ways",
+    "write_failed",
 }  # fmt: skip
 _HAN = re.compile("[\u4e00-\u9fff]")
 

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from instructblip.errors import BadRequest, UnknownTurn
+from instructblip.texts import MAX_TEXT, checked
 from webui.asgi.routes import SESSION
 
-MAX_TEXT = 100_000  # characters of one text
+__all__ = ["MAX_TEXT", "bad", "read_event"]
+
 _MOST_INPUTS = 64
 _MOST_VALUES = 4096  # in one body; a page sends some hundred
 _DEPTH = 12
@@ -77,29 +79,18 @@ def _number(given: dict[str, Any], key: str) -> int | None:
 
 
 def _checked(value: Any, owns: Callable[[str], bool], depth: int) -> Any:
-    """The value with every file object checked and every text bounded."""
+    """The value with every file object checked, and every text."""
     if depth == 0:
         raise bad("it is nested too deeply")
     if isinstance(value, str):
-        if len(value) > MAX_TEXT:
-            raise BadRequest(
-                f"A text has more than {MAX_TEXT} characters. Make it shorter.",
-                code="text_too_long",
-                limit=MAX_TEXT,
-            )
-        return _whole(value)
+        return checked(value)
     if isinstance(value, list):
         return [_checked(item, owns, depth - 1) for item in value]
     if isinstance(value, dict):
         if any(key in value for key in _FILE_KEYS):
             return _file(value, owns)
-        return {str(k): _checked(v, owns, depth - 1) for k, v in value.items()}
+        return {checked(str(k)): _checked(v, owns, depth - 1) for k, v in value.items()}
     return value
-
-
-def _whole(words: str) -> str:
-    """The text with halves of characters replaced: they cannot be stored or sent."""
-    return words.encode("utf-8", "replace").decode()
 
 
 def _file(value: dict[str, Any], owns: Callable[[str], bool]) -> dict[str, Any]:
@@ -112,7 +103,7 @@ def _file(value: dict[str, Any], owns: Callable[[str], bool]) -> dict[str, Any]:
     name = value.get("orig_name")
     return {
         "path": path,
-        "orig_name": _whole(name[:255]) if isinstance(name, str) else None,
+        "orig_name": checked(name[:255]) if isinstance(name, str) else None,
         "meta": dict(_META),
     }
 

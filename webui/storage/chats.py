@@ -6,7 +6,8 @@ import secrets
 import time
 
 from instructblip.errors import BadRequest
-from webui.records import Chat, chat_of, storable, unknown
+from instructblip.texts import one_line, storable
+from webui.records import Chat, chat_of, unknown
 from webui.storage.owned import OwnedPictures
 from webui.storage.room import MAX_CHATS
 
@@ -80,8 +81,8 @@ class Chats(OwnedPictures):
         return chat_of(row)
 
     def rename_chat(self, owner: str, chat_id: str, title: str) -> None:
-        """Give the chat a title of at most 200 characters; a blank one changes nothing."""
-        words = storable(title.strip()[:200])
+        """Give the chat a title of at most 200 characters on one line; a blank one changes nothing."""
+        words = storable(one_line(title)[:200])
         with self._write():
             self.chat(owner, chat_id)
             self._db.execute(

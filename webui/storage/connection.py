@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from instructblip.texts import storable
 from webui.disk import transaction
-from webui.records import storable
 
 
 class Connection:

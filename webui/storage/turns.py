@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from instructblip.errors import BadRequest
-from webui.records import Turn, lost_turn, storable, title_of, turn_of, unknown
+from instructblip.texts import storable
+from webui.records import Turn, lost_turn, title_of, turn_of, unknown
 from webui.storage.chats import Chats, new_id
 from webui.storage.room import MAX_TURNS
 from webui.storage.servers import Server
