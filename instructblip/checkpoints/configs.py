@@ -192,6 +192,8 @@ def lavis_sizes(path: Path | None) -> dict[str, Any]:
 def llama_values(path: Path, raw: Mapping[str, Any], inside: str = "") -> dict[str, Any]:
     """LlamaConfig's arguments, from a config.json of a LLaMA or a part of one.
 
+    A padding's id beyond the vocabulary is let pass, which only a model that is run has to mind.
+
     Raises:
         CheckpointError: a value is wrong, or values do not go together.
     """
@@ -209,13 +211,12 @@ def llama_values(path: Path, raw: Mapping[str, Any], inside: str = "") -> dict[s
         values.pop("head_dim", None)
         width = values.get("hidden_size", 4096) // heads
         if width % 2:
-            raise _misfit(
+            raise misfit(
                 path, inside, "num_attention_heads", heads,
                 f"heads of {width} numbers, which is odd and cannot be turned in pairs",
             )  # fmt: skip
     elif values["head_dim"] % 2:
         raise wrong_value(path, _full(inside, "head_dim"), values["head_dim"], "an even number")
-    _inside_words(path, inside, values)
     if values.get("pad_token_id") == -1:
         values["pad_token_id"] = None
     return values
@@ -258,6 +259,7 @@ def instructblip_config(path: Path, raw: Mapping[str, Any]) -> Any:
     _check_tower(path, "vision_config", vision, 16, 1408)
     _check_tower(path, "qformer_config", qformer, 12, 768)
     _inside_words(path, "qformer_config", {"vocab_size": 30522, **qformer})
+    _inside_words(path, "text_config", {"vocab_size": 32000, **text})
     _check_patches(path, vision)
     qformer.pop("position_embedding_type", None)
     top.setdefault("image_token_index", top.pop("image_token_id", None))
@@ -277,7 +279,7 @@ def instructblip_config(path: Path, raw: Mapping[str, Any]) -> Any:
 def _check_patches(path: Path, vision: Mapping[str, Any]) -> None:
     side, patch = vision.get("image_size", 224), vision.get("patch_size", 14)
     if patch > side:
-        raise _misfit(
+        raise misfit(
             path, "vision_config", "patch_size", patch, f"patches wider than image_size = {side}"
         )
 
@@ -293,21 +295,22 @@ def _check_tower(
 
 def _divides(path: Path, inside: str, key: str, count: int, whole_: int, of: str) -> None:
     if whole_ % count:
-        raise _misfit(path, inside, key, count, f"not a divisor of {_full(inside, of)} = {whole_}")
+        raise misfit(path, inside, key, count, f"not a divisor of {_full(inside, of)} = {whole_}")
 
 
 def _inside_words(path: Path, inside: str, values: Mapping[str, Any]) -> None:
     """The padding's id is a row of the embedding, which the library insists on."""
-    words, pad = values.get("vocab_size", 32000), values.get("pad_token_id")
+    words, pad = values["vocab_size"], values.get("pad_token_id")
     if pad is not None and pad >= words:
-        raise _misfit(path, inside, "pad_token_id", pad, f"beyond the {words} words of vocab_size")
+        raise misfit(path, inside, "pad_token_id", pad, f"beyond the {words} words of vocab_size")
 
 
 def _full(inside: str, key: str) -> str:
     return f"{inside}.{key}" if inside else key
 
 
-def _misfit(path: Path, inside: str, key: str, value: object, why: str) -> CheckpointError:
+def misfit(path: Path, inside: str, key: str, value: object, why: str) -> CheckpointError:
+    """The error of a value that is possible, but not beside others; ``inside`` is its object's key."""
     return CheckpointError(
         f"{path}: {_full(inside, key)} = {shown(value)} is wrong: {why}. Restore the file that "
         "belongs to the weights, or mend the value.",

@@ -21,6 +21,7 @@ from instructblip.checkpoints.configs import (
     built,
     lavis_sizes,
     llama_values,
+    misfit,
 )
 from instructblip.checkpoints.files import Stored, index
 from instructblip.checkpoints.fit import (
@@ -227,15 +228,7 @@ def _vision_config(parts: _Parts, sizes: Mapping[str, Any]) -> dict[str, Any]:
     blocks = [int(m[1]) + 1 for name in parts.eva if (m := BLOCK.match(name))]
     heads = vit.get("num_heads", max(1, width // HEAD_DIM))
     image = sizes.get("image_size", side * patch)
-    if width % heads or image < patch:
-        where = parts.files.eva or parts.files.blip
-        raise CheckpointError(
-            f"{where} is no ViT that can be built: width {width} for {heads} heads, pictures of "
-            f"{image} × {image} in patches of {patch} × {patch}. Give the eva_vit_g.pth that LAVIS "
-            "fetches, and the file of sizes that belongs to it.",
-            code="checkpoint_misfit",
-            name=str(where),
-        )
+    _check_vit(parts.files, sizes, width, heads, image, patch)
     return {
         "hidden_size": width,
         "intermediate_size": parts.shape("eva", "blocks.0.mlp.fc1.weight")[0],
@@ -249,6 +242,26 @@ def _vision_config(parts: _Parts, sizes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _check_vit(
+    files: LavisFiles, sizes: Mapping[str, Any], width: int, heads: int, image: int, patch: int
+) -> None:
+    """The ViT can be built; else the file of sizes is named where the value is its own."""
+    if width % heads and "num_heads" in sizes["vit"] and files.sizes:
+        why = f"not a divisor of the ViT's width, {width}"
+        raise misfit(files.sizes, "vit", "num_heads", heads, why)
+    if image < patch and "image_size" in sizes and files.sizes:
+        raise misfit(files.sizes, "", "image_size", image, f"less than a patch, {patch}")
+    if width % heads or image < patch:
+        where = files.eva or files.blip
+        raise CheckpointError(
+            f"{where} is no ViT that can be built: width {width} for {heads} heads, pictures of "
+            f"{image} × {image} in patches of {patch} × {patch}. Give the eva_vit_g.pth that LAVIS "
+            "fetches.",
+            code="checkpoint_misfit",
+            name=str(where),
+        )
+
+
 def _qformer_config(parts: _Parts, sizes: Mapping[str, Any], width: int) -> dict[str, Any]:
     bert_file = parts.files.bert / CONFIG
     bert = bert_values(bert_file, read_json(bert_file))
@@ -257,12 +270,16 @@ def _qformer_config(parts: _Parts, sizes: Mapping[str, Any], width: int) -> dict
     words = parts.shape("blip", "Qformer.bert.embeddings.word_embeddings.weight")
     places = parts.shape("blip", "Qformer.bert.embeddings.position_embeddings.weight")
     inner = parts.shape("blip", "Qformer.bert.encoder.layer.0.intermediate_query.dense.weight")
+    heads = bert.get("num_attention_heads", 12)
+    if words[1] % heads:
+        why = f"not a divisor of the Q-Former's width, {words[1]}"
+        raise misfit(bert_file, "", "num_attention_heads", heads, why)
     every = crossed[1] - crossed[0] if len(crossed) > 1 else len(layers)
     return {
         "vocab_size": words[0],
         "hidden_size": words[1],
         "num_hidden_layers": len(layers),
-        "num_attention_heads": bert.get("num_attention_heads", 12),
+        "num_attention_heads": heads,
         "intermediate_size": inner[0],
         "hidden_act": bert.get("hidden_act", "gelu"),
         "hidden_dropout_prob": 0.0,
@@ -278,7 +295,7 @@ def _qformer_config(parts: _Parts, sizes: Mapping[str, Any], width: int) -> dict
 def _text_config(path: Path, llm: Mapping[str, Any], words: int) -> dict[str, Any]:
     from transformers import LlamaConfig
 
-    values = llama_values(path, llm)
+    values = llama_values(path, llm) | {"pad_token_id": None}
     return built(path, lambda: LlamaConfig(**values)).to_dict() | {
         "vocab_size": words + 2,  # [PAD], which LAVIS adds, and <image>, which transformers adds
         "pad_token_id": words,

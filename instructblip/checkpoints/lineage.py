@@ -114,7 +114,7 @@ class Verdict:
     told_by: str
     doubts: tuple[tuple[str, str], ...] = ()
 
-    def note(self, *, fits: str = "") -> str:
+    def note(self, *, fits: str | None = None) -> str:
         """What to say of a model that is used all the same; empty where nothing is odd.
 
         Args:

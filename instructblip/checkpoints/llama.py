@@ -99,7 +99,7 @@ def read_weights(folder: Path) -> Weights:
 def _llama_config(path: Path, config: dict[str, Any]) -> Any:
     from transformers import LlamaConfig
 
-    values = llama_values(path, config)
+    values = llama_values(path, config) | {"pad_token_id": None}
     return built(path, lambda: LlamaConfig(**values))
 
 

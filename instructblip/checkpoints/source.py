@@ -191,11 +191,17 @@ def _properties(folder: Path, config: Any) -> Properties:
             context=config.text_config.max_position_embeddings,
         )
     properties = read_properties(path)
-    if properties.query_tokens != config.num_query_tokens:
-        raise CheckpointError(
-            f"{path} says {properties.query_tokens} query tokens, the weights have "
-            f"{config.num_query_tokens}. Restore the file that belongs to the weights.",
-        )
+    for what, said, has in (
+        ("query tokens", properties.query_tokens, config.num_query_tokens),
+        ("pixels a side (image_size)", properties.image_size, config.vision_config.image_size),
+    ):
+        if said != has:
+            raise CheckpointError(
+                f"{path} says {said} {what}, the weights have {has}. Restore the file that belongs "
+                "to the weights.",
+                code="properties",
+                name=str(path),
+            )
     return properties
 
 

@@ -150,7 +150,7 @@ def inner(path: Path, raw: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def wrong_value(path: Path, key: str, value: object, words: str) -> CheckpointError:
     """The error of a value that is none of those that the key may have."""
-    hint = ", without quotes" if isinstance(value, str) and _reads_as_number(value) else ""
+    hint = ", without quotes," if isinstance(value, str) and _reads_as_number(value) else ""
     return CheckpointError(
         f"{path}: {key} = {shown(value)}, but {words}{hint} is needed. Restore the file that "
         "belongs to the weights, or mend the value.",
@@ -167,9 +167,9 @@ def _reads_as_number(text: str) -> bool:
 
 
 def shown(value: object) -> str:
-    """A value as it stands in a message: on one line, not too long."""
+    """A value as it stands in its file: on one line, in ASCII, not too long."""
     try:
-        text = repr(value)
+        text = json.dumps(value, default=repr)
     except (RecursionError, ValueError):  # nested without end, or a number of thousands of digits
         text = f"a {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -70,10 +70,17 @@ def _named(folder: Path) -> Path | None:
     name = peek_json(config).get(_KEY)
     if name is None:
         return None
-    plain = isinstance(name, str) and name.isprintable() and Path(name).name == name
-    if not (plain and name.endswith(_ENDS) and (folder / name).is_file()):
+    if not (_is_plain(name) and name.endswith(_ENDS) and (folder / name).is_file()):
         raise wrong_value(config, _KEY, name, f"a file beside it that ends with {_ENDS[0]}")
     return folder / name
+
+
+def _is_plain(name: Any) -> bool:
+    """Whether this is the name of a file beside, and not a path that leads elsewhere."""
+    return (
+        isinstance(name, str) and name.isprintable() and name not in ("", "..")
+        and Path(name).name == name
+    )  # fmt: skip
 
 
 def _first(folder: Path, names: Iterable[str]) -> Path | None:
@@ -147,7 +154,7 @@ def _shard_names(index: Path, places: Any) -> list[str]:
     if not isinstance(places, dict) or not places:
         raise _no_index(index, "its weight_map is no object, or empty")
     for tensor, name in places.items():
-        if not isinstance(name, str) or not name.isprintable() or Path(name).name != name:
+        if not _is_plain(name):
             raise _no_index(index, f"{tensor!r} is said to lie in {name!r:.80}")
     return sorted(set(places.values()))
 
