@@ -162,7 +162,8 @@ def model_json(folder: Path) -> dict[str, Any]:
     refuse_quantised(folder, config)
     names = config.get("architectures")
     first = names[0] if isinstance(names, list) and names else names
-    kind = config.get("model_type") or _MODEL_TYPES.get(str(first), "")
+    by_parts = "instructblip" if "qformer_config" in config else ""
+    kind = config.get("model_type") or _MODEL_TYPES.get(str(first), by_parts)
     if not isinstance(kind, str) or not kind:
         raise wrong_value(path, "model_type", config.get("model_type"), "the model's kind")
     return config | {"model_type": kind}

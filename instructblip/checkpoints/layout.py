@@ -58,7 +58,8 @@ def named_places(
 def is_transformers(folder: Path) -> bool:
     """Whether the folder's config.json is a transformers model's, of any architecture."""
     path = folder / "config.json"
-    return path.is_file() and bool({"architectures", "model_type"} & read_json(path).keys())
+    marks = {"architectures", "model_type", "qformer_config"}
+    return path.is_file() and bool(marks & read_json(path).keys())
 
 
 def is_lavis(folder: Path, places: Places) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from instructblip.checkpoints.assemble import IGNORED, Entry, check_entries, copied
 from instructblip.checkpoints.configs import ARCHITECTURE, instructblip_config, model_json
-from instructblip.checkpoints.files import index
+from instructblip.checkpoints.files import index, is_mappable
 from instructblip.checkpoints.hub import hub_folder, is_hub_name, snapshot_of
 from instructblip.checkpoints.kinds import describe, refuse_tensors, single_file
 from instructblip.checkpoints.lavis import bert_tokenizer, read_lavis
@@ -72,6 +72,8 @@ def open_source(model: str | Path, places: Places = Places()) -> Source:  # noqa
         return _open_transformers(folder)
     if is_lavis(folder, places):
         return _open_lavis(folder, find_lavis(folder, places))
+    if (folder / "config.json").is_file():
+        model_json(folder)  # which says what it lacks
     if kind := describe(folder):
         raise CheckpointError(f"{folder} {kind}", code="checkpoint_kind", name=str(folder))
     raise CheckpointError(
@@ -102,20 +104,24 @@ def _folder(model: str | Path, places: Places) -> tuple[Path, Places]:
     )
 
 
+# Beginnings of names in LAVIS's checkpoints, other architectures' among them, which have errors of
+# their own; and the endings of such files.
+_LAVIS_NAMES = ("Qformer.", "llm_proj.", "t5_", "opt_", "vision_proj.", "itm_head.")
+_LAVIS_ENDS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
+
+
 def _check_trimmed(path: Path) -> None:
     """A file that is given as the model is LAVIS's; its tensors are looked at before its neighbours.
 
     Raises:
         CheckpointError: what it is instead.
     """
-    if path.suffix not in (".pth", ".pt", ".bin", ".safetensors", ".ckpt"):
-        raise CheckpointError(f"{path} {single_file(path)}", code="checkpoint_kind", name=str(path))
-    found = index([path])
-    refuse_tensors(path, found)
-    if not any(
-        name.startswith(("Qformer.", "query_tokens", "llm_proj.", "t5_", "opt_")) for name in found
-    ):
-        raise CheckpointError(f"{path} {single_file(path)}", code="checkpoint_kind", name=str(path))
+    if path.suffix in _LAVIS_ENDS:
+        found = index([path])
+        refuse_tensors(path, found)
+        if any(name.startswith(_LAVIS_NAMES) for name in found):
+            return
+    raise CheckpointError(f"{path} {single_file(path)}", code="checkpoint_kind", name=str(path))
 
 
 def _open_transformers(folder: Path) -> Source:
@@ -167,15 +173,26 @@ def _checked_config(folder: Path) -> dict[str, Any]:
         if llm == "llama":
             return config
     elif config["model_type"] == "llama":
-        raise CheckpointError(
-            f"{folder} is a language model by itself. Give the folder in which it lies beside "
-            "bert*/, eva_vit*.pth and instruct_blip*.pth.",
-            code="checkpoint_kind",
-            name=str(folder),
-        )
+        raise _language_model_alone(folder)
     raise CheckpointError(
         f"{folder} holds {found} with the language model {llm!r}. Supported: {ARCHITECTURE} "
         "with a LLaMA (Vicuna) language model; FLAN-T5 and BLIP-2 are not.",
+        code="checkpoint_kind",
+        name=str(folder),
+    )
+
+
+def _language_model_alone(folder: Path) -> CheckpointError:
+    """The error of a LLaMA given as the model.
+
+    Raises:
+        CheckpointError: it has no weights that could be used, whatever it is given as.
+    """
+    files = weight_files(folder).files
+    refuse_tensors(folder, index(file for file in files if is_mappable(file)))
+    return CheckpointError(
+        f"{folder} is a language model by itself. Give the folder in which it lies beside "
+        "bert*/, eva_vit*.pth and instruct_blip*.pth.",
         code="checkpoint_kind",
         name=str(folder),
     )
