@@ -126,6 +126,10 @@ def _read_pickle(path: Path) -> Any:
     mapped = is_mappable(path)
     if not mapped:
         _check_unmapped(path)
+    elif _is_compressed(path):
+        raise _bad(
+            path, "is a compressed archive, not a torch file", "Unpack it, and give what is in it"
+        )
     try:
         with warnings.catch_warnings():  # of pickle protocols; what matters is raised
             warnings.simplefilter("ignore", UserWarning)
@@ -140,6 +144,16 @@ def _read_pickle(path: Path) -> Any:
     except Exception as error:  # whatever bytes of unknown origin set off
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise _unreadable(path, reason[:160]) from error
+
+
+def _is_compressed(path: Path) -> bool:
+    """Torch stores its pickle as it is; another program's may unpack to anything."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = [part for part in archive.infolist() if part.filename.endswith("data.pkl")]
+            return any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    except Exception:  # a damaged directory, which torch's own reader then names
+        return False
 
 
 def _check_unmapped(path: Path) -> None:

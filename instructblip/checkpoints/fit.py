@@ -103,13 +103,15 @@ def check_vocabulary(files: LavisFiles, stored: Stored, words: int) -> None:
     )
 
 
-def check_not_delta(files: LavisFiles, norm: Stored | None) -> None:
+def check_not_delta(files: LavisFiles, norm: Stored | None, width: int) -> None:
     """A Vicuna delta has the names and shapes of a language model, but is none.
+
+    A norm of another shape than ``[width]`` is not read: a file may say that it has any.
 
     Raises:
         CheckpointError: the last norm's weights are near 0, as differences are.
     """
-    if norm is None or norm.file == files.blip:
+    if norm is None or norm.file == files.blip or norm.shape != (width,):
         return
     if float(read_tensors(norm.file)[norm.name].float().abs().mean()) < _DELTA_NORM:
         raise _misfit(

@@ -124,8 +124,9 @@ def read_lavis(files: LavisFiles) -> LavisModel:
     parts = _parts(files, blip, index(weights.files))
     verdict, doubts = _language_model(parts, sizes, llm_config)
     words = _words(parts)
-    check_not_delta(files, parts.llm.get("model.norm.weight"))
-    check_widths(files, parts.eva, blip, parts.llm[_EMBEDDINGS])
+    rows = parts.llm[_EMBEDDINGS]
+    check_not_delta(files, parts.llm.get("model.norm.weight"), rows.shape[1])
+    check_widths(files, parts.eva, blip, rows)
     config = _config(parts, sizes, llm_config, words)
     tied = llm_config.get("tie_word_embeddings") is True
     entries = [

@@ -424,7 +424,7 @@ def test_a_damaged_folder_is_refused(
 def test_a_configuration_without_sense_is_refused(pair, capsys) -> None:
     path = pair[1] / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_act": "abacus"}))
-    refused(*pair, capsys, "config.json: hidden_act = 'abacus', but one of silu")
+    refused(*pair, capsys, 'config.json: hidden_act = "abacus", but one of silu')
 
 
 @pytest.mark.parametrize("text", ["version https://git-lfs.github.com/spec/v1\n", "junk", ""])
