@@ -31,7 +31,10 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_place_flags(parser: argparse._ActionsContainer) -> None:
     """Where parts of LAVIS's layout lie that the folder does not hold or cannot tell apart."""
-    parser.add_argument("--vicuna", help="folder of Vicuna 7B or 13B, v1.1")
+    parser.add_argument(
+        "--vicuna",
+        help="folder of Vicuna 7B or 13B, v1.1, or a hub name that is in the local cache",
+    )
     parser.add_argument("--bert", help="folder of bert-base-uncased")
     parser.add_argument("--eva", help="eva_vit_g.pth")
     words = "instruct_blip_vicuna7b_trimmed.pth, or a whole or fine-tuned LAVIS checkpoint"

@@ -8,6 +8,7 @@ device (:mod:`instructblip.smoke`).
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,14 +108,14 @@ def _folder(model: str | Path, places: Places) -> tuple[Source | None, list[Find
         source = open_source(model, places)
         words = Tokenizer(source.tokenizer).size
         source.qformer_tokenizer()
-    except InstructBlipError as error:
-        return None, [Finding(str(error), False)]
-    except OSError as error:
-        return None, [Finding(f"{error.filename or model}: {error.strerror}.", False)]
+    except BaseException as error:  # the libraries' Rust panics with a kind of its own
+        return None, [_fault(model, error)]
     config = source.config
     return source, [
         Finding(f"{source.where} holds a model in the {source.layout} layout.", True),
         *(Finding(f"{what}: {file}") for what, file in source.parts.items()),
+        *([Finding(f"Language model: {source.language_model}")] if source.language_model else []),
+        *(Finding(f"Mind: {note}") for note in source.notes),
         Finding(
             f"{len(source.entries)} tensors, {source.parameters / 1e6:,.1f} million parameters: "
             f"all that the model needs, none too many. {words} words, context of "
@@ -123,6 +124,22 @@ def _folder(model: str | Path, places: Places) -> tuple[Source | None, list[Find
         ),
         Finding(f"Licence of the weights: {source.properties.licence or 'not stated'}."),
     ]
+
+
+def _fault(model: str | Path, error: BaseException) -> Finding:
+    """The finding of whatever went wrong; what ends the program goes on."""
+    if isinstance(error, InstructBlipError):
+        return Finding(str(error), False)
+    if isinstance(error, OSError) and error.strerror:
+        return Finding(f"{error.filename or model}: {error.strerror}.", False)
+    if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+        raise error
+    words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return Finding(
+        f"{model} holds something that no check foresaw ({words}). Fetch the folder again, whole; "
+        "if it stays so, please report it with this line.",
+        False,
+    )
 
 
 def _room(source: Source, devices: tuple[torch.device, ...], dtype: str) -> Iterator[Finding]:
@@ -136,10 +153,10 @@ def _room(source: Source, devices: tuple[torch.device, ...], dtype: str) -> Iter
         precision = Precision(choose_dtype(dtype, place, source.parameters))
         slow = need_room(source, precision, place) if len(devices) == 1 else ""
         shares = spread_source(source, precision, devices).layers(source.config)
-    except InstructBlipError as error:
-        yield Finding(str(error), False)
+        whole, made = memory_needs(source.entries, precision)
+    except BaseException as error:
+        yield _fault(source.where, error)
         return
-    whole, made = memory_needs(source.entries, precision)
     name = str(precision.main).removeprefix("torch.")
     share = ", ".join(f"{count} on {device}" for device, count in shares.items())
     where = f" on {place}" if len(devices) == 1 else f"; layers: {share}"
@@ -167,12 +184,18 @@ def run(args: argparse.Namespace) -> int:
     well = True
     given = named_places(**place_flags(args))
     for finding in examine(args.model, device=args.device, dtype=args.dtype, places=given):
-        print(finding, flush=True)
+        print(printable(str(finding)), flush=True)
         well = well and finding.well is not False
     print("This model will work here." if well else "This model will not work here: see FAULT.")
     if args.smoke:  # whatever was found above: a check may be wrong, what runs is not
         well = _smoke(args.device, args.dtype) and well
     return 0 if well else 1
+
+
+def printable(text: str) -> str:
+    """A text that any terminal takes: what it cannot show, as names may hold, is written out."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _smoke(device: str, dtype: str) -> bool:
@@ -184,7 +207,7 @@ def _smoke(device: str, dtype: str) -> bool:
     try:
         for place in choose_devices(device):
             for finding in smoke(place, dtype):
-                print(finding, flush=True)
+                print(printable(str(finding)), flush=True)
                 well = well and finding.well is not False
     except InstructBlipError as error:  # no device, which the lines above have explained
         print(Finding(str(error), False))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from instructblip.checkpoints.configs import built
 from instructblip.checkpoints.files import Stored, read_tensors
 from instructblip.devices import Precision
 from instructblip.errors import CheckpointError
@@ -124,10 +125,13 @@ def check_entries(
     """Compare names and shapes with the model's, before anything is read.
 
     Raises:
-        CheckpointError: missing, unexpected or misshapen tensors: the first few and the count.
+        CheckpointError: missing, unexpected or misshapen tensors, or integers where the model has
+            floats: the first few and the count. Or no model can be built by the configuration.
     """
-    wanted = {name: tuple(t.shape) for name, t in empty_model(config).state_dict().items()}
-    given = {entry.name: entry.shape for entry in entries}
+    model = built(Path(where) / "config.json", lambda: empty_model(config).state_dict())
+    wanted = {name: tuple(t.shape) for name, t in model.items()}
+    stored = {entry.name: entry for entry in entries}
+    given = {name: entry.shape for name, entry in stored.items()}
     absent = set(wanted) - set(given)
     if config.get_text_config().tie_word_embeddings:
         absent.discard("language_model.lm_head.weight")
@@ -140,6 +144,7 @@ def check_entries(
         _several(sorted(absent), "missing"),
         _several(sorted({*unexpected, *(set(given) - set(wanted))}), "unexpected"),
         _several(misshapen, "misshapen"),
+        _several(_not_floats(stored, model), "of integers, as of quantised weights"),
     ]
     if found := [fault for fault in faults if fault]:
         why = cause or (
@@ -151,6 +156,14 @@ def check_entries(
             code="checkpoint_tensors",
             name=where,
         )
+
+
+def _not_floats(stored: Mapping[str, Entry], model: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f"{name} {entry.dtype}"
+        for name, entry in stored.items()
+        if name in model and model[name].is_floating_point() and not entry.dtype.is_floating_point
+    ]
 
 
 def _several(names: list[str], kind: str) -> str:

@@ -60,6 +60,8 @@ def convert(
     target = target.expanduser().absolute()
     refuse_existing(target)
     source = open_source(model, places)
+    for note in source.notes:
+        print(f"note: {note}", file=sys.stderr)
     precision = Precision(choose_dtype(dtype, choose_device(), source.parameters))
     Tokenizer(source.tokenizer)  # refuses a wrong file before anything is written
     qformer_tokenizer = source.qformer_tokenizer()

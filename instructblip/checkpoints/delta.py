@@ -27,12 +27,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from instructblip.checkpoints.files import check_kind, is_mappable, read_tensors
+from instructblip.checkpoints.hub import local_folder
+from instructblip.checkpoints.lineage import check_family, check_words, tell
 from instructblip.checkpoints.llama import (
     Stored,
     Weights,
     check_tensors,
     expected_tensors,
-    find_folder,
     read_weights,
 )
 from instructblip.checkpoints.room import folder_size, gigabytes, need_disk, need_memory
@@ -93,7 +94,9 @@ def merge_delta(
     """
     place = Path(target).expanduser()
     refuse_existing(place)
-    merge = plan_merge(find_folder(base), find_folder(delta), shard_bytes)
+    merge = plan_merge(
+        local_folder(base, "--base-model-path"), local_folder(delta, "--delta-path"), shard_bytes
+    )
     partial = partial_name(place)
     need_disk(
         partial, merge.size + sum(f.stat().st_size for f in merge.kept) + 2**20,
@@ -115,6 +118,7 @@ def plan_merge(base: Path, delta: Path, shard_bytes: int = SHARD_BYTES) -> Merge
     changes, origin = read_weights(delta), read_weights(base)
     _refuse_v0(changes, origin)
     _check_same_size(changes, origin)
+    verdicts = [_check_family(weights) for weights in (changes, origin)]
     expected = expected_tensors(changes, DTYPE)
     for weights in (changes, origin):
         check_tensors(weights, expected)
@@ -124,7 +128,7 @@ def plan_merge(base: Path, delta: Path, shard_bytes: int = SHARD_BYTES) -> Merge
     need_memory(held + min(2 * shard_bytes, size), "Adding the delta")
     return Merge(
         origin, changes, _shards(expected, changes, origin, shard_bytes), kept,
-        tuple(_notes(changes, origin)),
+        (*changes.notes, *origin.notes, *filter(None, verdicts), *_notes(changes, origin)),
     )  # fmt: skip
 
 
@@ -156,6 +160,15 @@ def _check_same_size(delta: Weights, base: Weights) -> None:
         )
 
 
+def _check_family(weights: Weights) -> str:
+    """Refuse what is known to be no LLaMA of the first kind; returns a doubt, or nothing."""
+    verdict = tell(weights.folder, weights.config)
+    then = f"Give the first LLaMA, and the delta of Vicuna v1.1: {V1_1}."
+    check_family(weights.folder, verdict, then)
+    note = verdict.note(fits="llama-1")
+    return f"{weights.folder} {note}" if note else ""
+
+
 def _nickname(weights: Weights) -> str:
     name = _NICKNAMES.get(weights.llama.hidden_size)
     return f" ({name})" if name else ""
@@ -168,7 +181,9 @@ def _kept_files(delta: Weights, base: Weights) -> tuple[Path, ...]:
     kept.setdefault("tokenizer.model", base.folder / "tokenizer.model")
     for file in kept.values():
         check_kind(file)
-    words = Tokenizer(kept["tokenizer.model"]).size
+    tokenizer = Tokenizer(kept["tokenizer.model"])
+    check_words(kept["tokenizer.model"].parent, tokenizer)
+    words = tokenizer.size
     if words > delta.vocabulary:
         raise CheckpointError(
             f"{kept['tokenizer.model']} has {words} words, the weights {delta.vocabulary}. Put "

@@ -6,7 +6,6 @@ which builds tensors and plain containers and refuses everything else.
 
 from __future__ import annotations
 
-import json
 import pickle
 import warnings
 import zipfile
@@ -16,15 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
+from instructblip.checkpoints.kinds import file_kind, first_bytes
 from instructblip.checkpoints.room import need_memory
+from instructblip.checkpoints.weights import weight_files
 from instructblip.errors import CheckpointError
 
 SAFETENSORS = ".safetensors"
-_LFS = b"version https://git-lfs"
-_HTML = (b"<!doctype", b"<html", b"<?xml", b"<head")
+# What wrappers of a model put into its tensors' names: DataParallel and DistributedDataParallel,
+# torch.compile, FSDP, and checkpointed activations. No part of ours has such a name.
+_WRAPPED = frozenset(
+    {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
+)
 # Names under which programs that train keep the weights beside the optimizer's state.
 _WRAPPERS = ("model", "state_dict", "module")
 
@@ -52,15 +56,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a file by name, on the CPU, in the stored dtype.
 
     Safetensors and zip files (torch since 1.6) are mapped: no memory is taken until a tensor is
-    used. A wrapper as LAVIS saves it, ``{"model": …}``, is opened.
+    used. A wrapper as LAVIS saves it, ``{"model": …}``, is opened, and what DataParallel or
+    torch.compile put into the names (``module.``, ``_orig_mod.``) is taken out.
 
     Raises:
         CheckpointError: not a weight file, cut short, or a pickle that carries code.
     """
     check_kind(path)
     if path.suffix == SAFETENSORS:
-        return _read_safetensors(path)
-    return _unwrap(path, _read_pickle(path))
+        return _plain_names(_read_safetensors(path))
+    return _plain_names(_unwrap(path, _read_pickle(path)))
+
+
+def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without wrappers' parts; as they are where two tensors would get one name."""
+    plain = {".".join(p for p in n.split(".") if p not in _WRAPPED): t for n, t in tensors.items()}
+    return plain if len(plain) == len(tensors) else tensors
 
 
 def is_mappable(path: Path) -> bool:
@@ -72,70 +83,40 @@ def check_kind(path: Path) -> None:
     """Refuse what only carries a weight file's name.
 
     Raises:
-        CheckpointError: absent, empty, a Git LFS pointer or a web page.
+        CheckpointError: absent, no file, empty, a Git LFS pointer, a web page, or another format.
     """
     try:
-        with path.open("rb") as file:
-            start = file.read(512).lstrip().lower()
+        if path.exists() and not path.is_file():
+            raise _bad(
+                path, "is a folder or a device, not a file of weights", "Give the file in it"
+            )
+        start = first_bytes(path)
     except OSError as error:
         raise _bad(path, f"cannot be read ({error.strerror})", "Check the path") from error
-    if not start:
-        raise _bad(path, "is empty", "Fetch it again")
-    if start.startswith(_LFS):
+    if (kind := file_kind(start)) is not None:
+        raise CheckpointError(f"{path} {kind}.", code="checkpoint_file", name=str(path))
+    if path.suffix == SAFETENSORS and start.startswith((b"PK", b"\x80")):
+        raise _bad(path, "is a torch file under another name", "Rename it to end with .bin")
+    if path.suffix != SAFETENSORS and start[4:9] == b"\0\0\0\0{":  # its header's length, and JSON
         raise _bad(
-            path, "is a Git LFS pointer, not the weights", "Run `git lfs pull` in its folder"
+            path, "is safetensors under another name", f"Rename it to end with {SAFETENSORS}"
         )
-    if start.startswith(_HTML):
-        raise _bad(
-            path, "is a web page, not weights", "The download was refused or redirected: fetch it"
-            " again, logged in if the site asks for it",
-        )  # fmt: skip
 
 
 def shard_files(folder: Path) -> list[Path]:
     """The weight files of a folder in the transformers layout, sharded or single.
 
-    Safetensors go before ``.bin``, as transformers has it; an index names its shards.
-
     Raises:
-        CheckpointError: no weights, an index that is no JSON, or a shard that is absent.
+        CheckpointError: as of :func:`~instructblip.checkpoints.weights.weight_files`.
     """
-    for stem in ("model.safetensors", "pytorch_model.bin"):
-        index = folder / f"{stem}.index.json"
-        if index.is_file():
-            return _indexed(index)
-        if (folder / stem).is_file():
-            return [folder / stem]
-    raise CheckpointError(
-        f"{folder} holds no weights: neither model.safetensors nor pytorch_model.bin, single or "
-        "with an index. Fetch the folder again, whole.",
-        code="checkpoint_absent",
-        name=str(folder),
-    )
-
-
-def _indexed(index: Path) -> list[Path]:
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        files = [index.parent / str(name) for name in names]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _bad(index, f"is no index of shards ({error})", "Fetch it again") from error
-    absent = [file.name for file in files if not file.is_file()]
-    if absent:
-        raise CheckpointError(
-            f"{index.parent} lacks {len(absent)} of {len(files)} shards that {index.name} names "
-            f"({', '.join(absent[:3])}). The download is not complete: fetch them.",
-            code="checkpoint_absent",
-            name=str(index.parent),
-        )
-    return files
+    return list(weight_files(folder).files)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever bytes of unknown origin set off
         raise _bad(
             path, f"cannot be read ({error})", "It may be cut short: fetch it again"
         ) from error
@@ -145,6 +126,10 @@ def _read_pickle(path: Path) -> Any:
     mapped = is_mappable(path)
     if not mapped:
         _check_unmapped(path)
+    elif _is_compressed(path):
+        raise _bad(
+            path, "is a compressed archive, not a torch file", "Unpack it, and give what is in it"
+        )
     try:
         with warnings.catch_warnings():  # of pickle protocols; what matters is raised
             warnings.simplefilter("ignore", UserWarning)
@@ -156,10 +141,19 @@ def _read_pickle(path: Path) -> Any:
                 "Weights need no code: fetch the file from the model's authors",
             ) from error  # fmt: skip
         raise _unreadable(path, "its bytes are no tensors") from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError,
-            IndexError, zipfile.BadZipFile) as error:  # fmt: skip
+    except Exception as error:  # whatever bytes of unknown origin set off
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise _unreadable(path, reason[:160]) from error
+
+
+def _is_compressed(path: Path) -> bool:
+    """Torch stores its pickle as it is; another program's may unpack to anything."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = [part for part in archive.infolist() if part.filename.endswith("data.pkl")]
+            return any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    except Exception:  # a damaged directory, which torch's own reader then names
+        return False
 
 
 def _check_unmapped(path: Path) -> None:
@@ -182,7 +176,7 @@ def _unwrap(path: Path, found: Any) -> dict[str, Tensor]:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     tensors = (
-        {str(k): v for k, v in found.items() if isinstance(v, Tensor)}
+        {str(k): v for k, v in found.items() if isinstance(v, Tensor) and v.layout is torch.strided}
         if isinstance(found, Mapping)
         else {}
     )

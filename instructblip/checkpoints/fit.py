@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from instructblip.checkpoints.configs import model_json
 from instructblip.checkpoints.files import Stored, read_tensors
-from instructblip.checkpoints.layout import LavisFiles, read_json
+from instructblip.checkpoints.layout import LavisFiles
+from instructblip.checkpoints.lineage import WANTED
 from instructblip.errors import CheckpointError
 
 # A delta's norm weights are differences, near 0; those of a language model are not.
@@ -15,7 +17,6 @@ _SUPPORTED = (
     "Supported: InstructBLIP with Vicuna (instruct_blip_vicuna7b_trimmed.pth, "
     "instruct_blip_vicuna13b_trimmed.pth)."
 )
-_V11 = "InstructBLIP was trained on Vicuna v1.1 (vicuna-7b-delta-v1.1 merged with LLaMA-7B)"
 
 
 def check_blip(files: LavisFiles, blip: Mapping[str, Stored]) -> None:
@@ -42,23 +43,40 @@ def check_blip(files: LavisFiles, blip: Mapping[str, Stored]) -> None:
     )
 
 
+def check_dimensions(where: object, found: Mapping[str, Stored], names: Mapping[str, int]) -> None:
+    """Tensors of which sizes are taken have the dimensions that these are taken from.
+
+    Raises:
+        CheckpointError: one has others, or none of some dimension.
+    """
+    for name, count in names.items():
+        shape = found[name].shape if name in found else (1,) * count
+        if len(shape) != count or 0 in shape:
+            raise CheckpointError(
+                f"{where} has a tensor {name} of shape {list(shape)}, where {count} dimensions are "
+                "needed. It is another model's file: give the one that LAVIS names so.",
+                code="checkpoint_tensors",
+                name=str(where),
+            )
+
+
 def check_llm_folder(files: LavisFiles) -> dict[str, Any]:
     """The language model's config.json.
 
     Raises:
-        CheckpointError: it is not a LLaMA's; a transformers InstructBLIP in its place is named.
+        CheckpointError: it is not a LLaMA's, or quantised; what is in its place is named.
     """
-    config = read_json(files.vicuna / "config.json")
-    kind = config.get("model_type")
+    config = model_json(files.vicuna)
+    kind = config["model_type"]
     if kind == "llama":
         return config
     if kind == "instructblip":
         why = (
             "is a whole InstructBLIP in transformers' layout, not a language model. "
-            f"Give it as --model by itself, or put Vicuna in its place: {_V11}"
+            f"Give it as --model by itself, or put Vicuna in its place: {WANTED}"
         )
     else:
-        why = f"holds a {kind!r} model, not a LLaMA (Vicuna). {_V11}"
+        why = f"holds a {kind!r} model, not a LLaMA (Vicuna). {WANTED}"
     raise _misfit(files.vicuna, why, "checkpoint_kind")
 
 
@@ -74,8 +92,9 @@ def check_vocabulary(files: LavisFiles, stored: Stored, words: int) -> None:
     if rows == words + 1:
         raise _misfit(
             files.vicuna,
-            f"is Vicuna v0: it has {rows} words, one more than its tokenizer ({words}). {_V11}; "
-            "v0 gives empty or garbled answers. Merge the delta of version 1.1",
+            f"is Vicuna v0 (or Alpaca, or another that adds [PAD]): it has {rows} words, one more "
+            f"than its tokenizer ({words}). {WANTED}; v0 gives empty or garbled answers. Merge the "
+            "delta of version 1.1",
         )
     raise _misfit(
         files.vicuna,
@@ -84,13 +103,15 @@ def check_vocabulary(files: LavisFiles, stored: Stored, words: int) -> None:
     )
 
 
-def check_not_delta(files: LavisFiles, norm: Stored | None) -> None:
+def check_not_delta(files: LavisFiles, norm: Stored | None, width: int) -> None:
     """A Vicuna delta has the names and shapes of a language model, but is none.
+
+    A norm of another shape than ``[width]`` is not read: a file may say that it has any.
 
     Raises:
         CheckpointError: the last norm's weights are near 0, as differences are.
     """
-    if norm is None or norm.file == files.blip:
+    if norm is None or norm.file == files.blip or norm.shape != (width,):
         return
     if float(read_tensors(norm.file)[norm.name].float().abs().mean()) < _DELTA_NORM:
         raise _misfit(

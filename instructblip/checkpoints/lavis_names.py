@@ -64,17 +64,17 @@ def qformer_name(name: str) -> str | None:
     return name.replace("attention.self.", "attention.attention.")
 
 
-def language_entries(llm: Mapping[str, Stored], rows: int) -> list[Entry]:
-    """The language model, with ``rows`` words."""
+def language_entries(llm: Mapping[str, Stored], rows: int, *, tied: bool) -> list[Entry]:
+    """The language model, with ``rows`` words; ``tied``: its last layer is its embedding."""
     entries = []
     for name, stored in llm.items():
         if name in ("model.embed_tokens.weight", "lm_head.weight"):
             entries.append(_padded("language_model." + name, stored, rows))
         elif not name.endswith(IGNORED):
             entries.append(copied("language_model." + name, stored))
-    if "lm_head.weight" not in llm and "model.embed_tokens.weight" in llm:
-        tied = llm["model.embed_tokens.weight"]
-        entries.append(_padded("language_model.lm_head.weight", tied, rows))
+    if tied and "lm_head.weight" not in llm and "model.embed_tokens.weight" in llm:
+        embeddings = llm["model.embed_tokens.weight"]
+        entries.append(_padded("language_model.lm_head.weight", embeddings, rows))
     return entries
 
 

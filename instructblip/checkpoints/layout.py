@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from instructblip.checkpoints.hub import local_folder, snapshot_of
+from instructblip.checkpoints.values import read_json
 from instructblip.errors import CheckpointError
 
-ARCHITECTURE = "InstructBlipForConditionalGeneration"
 VICUNA, BERT, EVA, BLIP = "vicuna*/", "bert*/", "eva_vit*.pth", "instruct_blip*.pth"
 # LAVIS's create_eva_vit_g fetches it from here by itself, so its users never saw the name.
 EVA_ADDRESS = (
@@ -56,35 +55,11 @@ def named_places(
     return Places(*(Path(p).expanduser() if p else None for p in given))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        CheckpointError: absent, not JSON, or not an object.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error.strerror}). Fetch the folder again, whole.",
-            code="checkpoint_absent",
-            name=str(path),
-        ) from error
-    except ValueError as error:
-        raise CheckpointError(
-            f"{path} is not JSON ({error}). Fetch it again.", code="checkpoint_file", name=str(path)
-        ) from error
-    if not isinstance(found, dict):
-        raise CheckpointError(
-            f"{path} is not a JSON object. Fetch it again.", code="checkpoint_file", name=str(path)
-        )
-    return found
-
-
 def is_transformers(folder: Path) -> bool:
     """Whether the folder's config.json is a transformers model's, of any architecture."""
     path = folder / "config.json"
-    return path.is_file() and bool({"architectures", "model_type"} & read_json(path).keys())
+    marks = {"architectures", "model_type", "qformer_config"}
+    return path.is_file() and bool(marks & read_json(path).keys())
 
 
 def is_lavis(folder: Path, places: Places) -> bool:
@@ -103,8 +78,9 @@ def find_lavis(folder: Path, places: Places = Places()) -> LavisFiles:
     sizes = folder / "config.json"
     caches = cache_folders()
     return LavisFiles(
-        vicuna=_folder(places.vicuna, "--vicuna") or _vicuna(folder),
-        bert=_folder(places.bert, "--bert") or _one(folder, BERT, "--bert", _bert_absent),
+        vicuna=_folder(places.vicuna, "--vicuna") or snapshot_of(_vicuna(folder)),
+        bert=_folder(places.bert, "--bert")
+        or snapshot_of(_one(folder, BERT, "--bert", _bert_absent)),
         blip=_file(places.instruct_blip, "--instruct-blip")
         or _in_caches(folder, caches, BLIP, "--instruct-blip")
         or _one(folder, BLIP, "--instruct-blip", _blip_absent),
@@ -227,18 +203,19 @@ def _eva_absent(folder: Path, caches: Iterable[Path]) -> str:
 
 
 def _folder(path: Path | None, flag: str) -> Path | None:
-    if path is not None and not path.is_dir():
-        raise CheckpointError(
-            f"{flag} {path} is not a folder. Check the path.", code="checkpoint_absent",
-            name=str(path),
-        )  # fmt: skip
-    return path
+    return None if path is None else local_folder(path, flag)
 
 
 def _file(path: Path | None, flag: str) -> Path | None:
-    if path is not None and not path.is_file():
+    if path is None or path.is_file():
+        return path
+    if path.is_dir():
+        found = sorted(f.name for f in path.glob("*.pth"))
+        those = f": it holds {', '.join(found[:3])}" if found else ""
         raise CheckpointError(
-            f"{flag} {path} is not a file. Check the path.", code="checkpoint_absent",
+            f"{flag} {path} is a folder. Give the file in it{those}.", code="checkpoint_kind",
             name=str(path),
         )  # fmt: skip
-    return path
+    raise CheckpointError(
+        f"{flag} {path} is not a file. Check the path.", code="checkpoint_absent", name=str(path)
+    )

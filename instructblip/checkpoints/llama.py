@@ -5,9 +5,7 @@ Nothing but names, shapes and dtypes is taken from the weight files.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,9 +13,11 @@ from typing import Any
 
 import torch
 
-from instructblip.checkpoints.files import is_mappable, read_tensors, shard_files
-from instructblip.checkpoints.layout import read_json
+from instructblip.checkpoints.configs import built, llama_values, model_json
+from instructblip.checkpoints.files import is_mappable, read_tensors
+from instructblip.checkpoints.kinds import refuse_tensors
 from instructblip.checkpoints.room import need_memory
+from instructblip.checkpoints.weights import weight_files
 from instructblip.errors import CheckpointError
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -43,13 +43,15 @@ class Stored:
 class Weights:
     """A folder of LLaMA's architecture: its configuration and where its tensors lie.
 
-    ``config`` is config.json as it stands, ``llama`` transformers' LlamaConfig of it.
+    ``config`` is config.json as it stands, ``llama`` transformers' LlamaConfig of it; ``notes`` are
+    what the user should know of its files.
     """
 
     folder: Path
     config: dict[str, Any]
     llama: Any
     tensors: Mapping[str, Stored]
+    notes: tuple[str, ...] = ()
 
     @property
     def vocabulary(self) -> int:
@@ -63,52 +65,22 @@ class Weights:
         return max((f.stat().st_size for f in files if not is_mappable(f)), default=0)
 
 
-def find_folder(name: str | Path) -> Path:
-    """A folder by its path, or by its hub name from the local cache; nothing is fetched.
-
-    Raises:
-        CheckpointError: neither is there.
-    """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
-        from huggingface_hub import snapshot_download
-
-        try:
-            return Path(snapshot_download(str(name), local_files_only=True))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{name} is no folder, and no model of that name is in the local hub cache. Check "
-                f"the path, or fetch it first: hf download {name}",
-                code="checkpoint_absent",
-                name=str(name),
-            ) from error
-    raise CheckpointError(
-        f"{folder} is no folder. Check the path.", code="checkpoint_absent", name=str(name)
-    )
-
-
 def read_weights(folder: Path) -> Weights:
     """A folder's configuration, and its tensors' names, shapes and dtypes.
 
     Raises:
         CheckpointError: no LLaMA in transformers' layout, or a file is absent or damaged.
     """
-    if not (folder / "config.json").is_file() and any(folder.glob("consolidated.*.pth")):
+    config = model_json(folder)
+    if config["model_type"] != "llama":
         raise CheckpointError(
-            f"{folder} is LLaMA as Meta packs it (consolidated.*.pth). Convert it to transformers' "
-            "layout first, with transformers' convert_llama_weights_to_hf.py."
-        )
-    config = read_json(folder / "config.json")
-    if config.get("model_type") != "llama":
-        raise CheckpointError(
-            f"{folder} holds a model of type {config.get('model_type')!r}, not LLaMA. Give the "
+            f"{folder} holds a model of type {config['model_type']!r}, not LLaMA. Give the "
             f"folders of LLaMA and of Vicuna's delta."
         )
-    llama = _llama_config(folder, config)
+    llama = _llama_config(folder / "config.json", config)
+    files = weight_files(folder)
     tensors: dict[str, Stored] = {}
-    for file in shard_files(folder):
+    for file in files.files:
         if not is_mappable(file):
             need_memory(file.stat().st_size, f"Reading {file}, which is no zip,")
         for name, tensor in read_tensors(file).items():
@@ -120,23 +92,15 @@ def read_weights(folder: Path) -> Weights:
                     "several downloads: fetch the folder again."
                 )
             tensors[name] = Stored(file, tuple(tensor.shape), tensor.dtype)
-    return Weights(folder, config, llama, tensors)
+    refuse_tensors(folder, tensors)
+    return Weights(folder, config, llama, tensors, files.notes)
 
 
-def _llama_config(folder: Path, config: dict[str, Any]) -> Any:
+def _llama_config(path: Path, config: dict[str, Any]) -> Any:
     from transformers import LlamaConfig
 
-    try:
-        return LlamaConfig.from_dict(deepcopy(config))
-    except Exception as error:  # whatever values of unknown origin set off in the library
-        raise _no_llama(folder, error) from error
-
-
-def _no_llama(folder: Path, error: Exception) -> CheckpointError:
-    reason = " ".join(str(error).split())
-    return CheckpointError(
-        f"{folder / 'config.json'} describes no LLaMA ({reason}). Fetch it again."
-    )
+    values = llama_values(path, config) | {"pad_token_id": None}
+    return built(path, lambda: LlamaConfig(**values))
 
 
 def expected_tensors(weights: Weights, dtype: torch.dtype) -> dict[str, Stored]:
@@ -147,15 +111,26 @@ def expected_tensors(weights: Weights, dtype: torch.dtype) -> dict[str, Stored]:
     """
     from transformers import LlamaForCausalLM
 
-    try:
-        with torch.device("meta"):
-            model = LlamaForCausalLM(weights.llama)
-    except Exception as error:  # whatever values of unknown origin set off in a constructor
-        raise _no_llama(weights.folder, error) from error
+    with torch.device("meta"):
+        model = built(weights.folder / "config.json", lambda: LlamaForCausalLM(weights.llama))
     return {
         name: Stored(weights.folder, tuple(tensor.shape), dtype)
         for name, tensor in model.state_dict().items()
     }
+
+
+def _refuse_double(weights: Weights) -> None:
+    """LLaMA and Vicuna were published in fp16, and FastChat adds them in it."""
+    double = [name for name, stored in weights.tensors.items() if stored.dtype == torch.float64]
+    if double:
+        raise CheckpointError(
+            f"{weights.folder} is stored in float64 (fp64): {len(double)} tensors, {double[0]} for "
+            "one. LLaMA and Vicuna's deltas are published in float16, so something has changed "
+            "these. Give the original, or save it in float16 with transformers first: "
+            "from_pretrained(FOLDER, dtype=torch.float16).save_pretrained(NEW).",
+            code="checkpoint_kind",
+            name=str(weights.folder),
+        )
 
 
 def check_tensors(weights: Weights, expected: Mapping[str, Stored]) -> None:
@@ -165,6 +140,7 @@ def check_tensors(weights: Weights, expected: Mapping[str, Stored]) -> None:
         CheckpointError: names the first few that are not, and how many there are.
     """
     found = weights.tensors
+    _refuse_double(weights)
     misshapen = [
         f"{name} {list(found[name].shape)} instead of {list(stored.shape)}"
         for name, stored in expected.items()

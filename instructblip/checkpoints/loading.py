@@ -65,6 +65,8 @@ def load(
         DeviceError: a wished device is not here, or has too little memory.
     """
     found = open_source(model, named_places(vicuna, bert, eva, instruct_blip))
+    for note in found.notes:
+        log.warning(note)
     devices = choose_devices(device)
     if devices[0].type != "cpu":
         return _load(found, devices, dtype, prepack)

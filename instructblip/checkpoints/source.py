@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from instructblip.checkpoints.assemble import IGNORED, Entry, check_entries, copied
-from instructblip.checkpoints.files import index, shard_files
-from instructblip.checkpoints.hub import hub_folder, is_hub_name
+from instructblip.checkpoints.configs import ARCHITECTURE, instructblip_config, model_json
+from instructblip.checkpoints.files import index, is_mappable
+from instructblip.checkpoints.hub import hub_folder, is_hub_name, snapshot_of
+from instructblip.checkpoints.kinds import describe, refuse_tensors, single_file
 from instructblip.checkpoints.lavis import bert_tokenizer, read_lavis
 from instructblip.checkpoints.layout import (
-    ARCHITECTURE,
     LavisFiles,
     Places,
     find_lavis,
     is_lavis,
     is_transformers,
-    read_json,
 )
+from instructblip.checkpoints.values import inner
+from instructblip.checkpoints.weights import weight_files
 from instructblip.errors import CheckpointError
 from instructblip.properties import FILE_NAME, Properties, official_properties, read_properties
+from instructblip.quantised import QUANTISED
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "embedded"
 
@@ -32,7 +35,9 @@ class Source:
     """A checkpoint before its weights are read.
 
     ``where`` is the folder, ``parts`` the files by what they are for; ``tokenizer`` is the
-    SentencePiece file; ``qformer_tokenizer`` makes the BERT tokenizer.
+    SentencePiece file; ``qformer_tokenizer`` makes the BERT tokenizer. ``notes`` are what the user
+    should know of a model that is loaded all the same; ``language_model`` is what the files of a
+    separate one tell of it.
     """
 
     where: Path
@@ -43,6 +48,8 @@ class Source:
     properties: Properties
     tokenizer: Path
     qformer_tokenizer: Callable[[], Any]
+    notes: tuple[str, ...] = ()
+    language_model: str = ""
 
     @property
     def parameters(self) -> int:
@@ -65,6 +72,10 @@ def open_source(model: str | Path, places: Places = Places()) -> Source:  # noqa
         return _open_transformers(folder)
     if is_lavis(folder, places):
         return _open_lavis(folder, find_lavis(folder, places))
+    if (folder / "config.json").is_file():
+        model_json(folder)  # which says what it lacks
+    if kind := describe(folder):
+        raise CheckpointError(f"{folder} {kind}", code="checkpoint_kind", name=str(folder))
     raise CheckpointError(
         f"{folder} has no config.json and none of LAVIS's files. Give a folder in transformers' "
         "layout (as Salesforce/instructblip-vicuna-7b has it), one with LAVIS's files side by side "
@@ -79,8 +90,9 @@ def _folder(model: str | Path, places: Places) -> tuple[Path, Places]:
         return EMBEDDED, places
     path = Path(model).expanduser()
     if path.is_dir():
-        return path, places
+        return snapshot_of(path), places
     if path.is_file():  # the trimmed file itself: the rest lies beside it
+        _check_trimmed(path)
         given = Places(places.vicuna, places.bert, places.eva, places.instruct_blip or path)
         return path.parent, given
     if is_hub_name(str(model)):
@@ -92,19 +104,40 @@ def _folder(model: str | Path, places: Places) -> tuple[Path, Places]:
     )
 
 
-def _open_transformers(folder: Path) -> Source:
-    from transformers import InstructBlipConfig
+# Beginnings of names in LAVIS's checkpoints, other architectures' among them, which have errors of
+# their own; and the endings of such files.
+_LAVIS_NAMES = ("Qformer.", "llm_proj.", "t5_", "opt_", "vision_proj.", "itm_head.")
+_LAVIS_ENDS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 
-    raw = _checked_config(folder)
-    config = InstructBlipConfig.from_dict(raw)
-    files = shard_files(folder)
+
+def _check_trimmed(path: Path) -> None:
+    """A file that is given as the model is LAVIS's; its tensors are looked at before its neighbours.
+
+    Raises:
+        CheckpointError: what it is instead.
+    """
+    if path.suffix in _LAVIS_ENDS:
+        found = index([path])
+        refuse_tensors(path, found)
+        if any(name.startswith(_LAVIS_NAMES) for name in found):
+            return
+    raise CheckpointError(f"{path} {single_file(path)}", code="checkpoint_kind", name=str(path))
+
+
+def _open_transformers(folder: Path) -> Source:
+    config = instructblip_config(folder / "config.json", _checked_config(folder))
+    weights = weight_files(folder)
+    found = index(weights.files)
+    if getattr(config, QUANTISED, None) is None:
+        refuse_tensors(folder, found)
     entries = tuple(
-        copied(name, stored) for name, stored in index(files).items() if not name.endswith(IGNORED)
+        copied(name, stored) for name, stored in found.items() if not name.endswith(IGNORED)
     )
     check_entries(config, entries, (), str(folder))
     return Source(
-        folder, "transformers", {file.name: file for file in files}, config, entries,
+        folder, "transformers", {file.name: file for file in weights.files}, config, entries,
         _properties(folder, config), folder / "tokenizer.model", lambda: _qformer_tokenizer(folder),
+        weights.notes,
     )  # fmt: skip
 
 
@@ -126,25 +159,40 @@ def _open_lavis(folder: Path, files: LavisFiles) -> Source:
         folder, "LAVIS", parts, config, model.entries, properties,
         files.vicuna / "tokenizer.model",
         lambda: bert_tokenizer(files.bert, config.qformer_config.vocab_size),
+        model.notes, model.language_model,
     )  # fmt: skip
 
 
 def _checked_config(folder: Path) -> dict[str, Any]:
-    config = read_json(folder / "config.json")
-    found = (config.get("architectures") or [config.get("model_type", "nothing")])[0]
-    llm = (config.get("text_config") or {}).get("model_type")
-    if found == ARCHITECTURE and llm == "llama":
-        return config
-    if config.get("model_type") == "llama":
-        raise CheckpointError(
-            f"{folder} is a language model by itself. Give the folder in which it lies beside "
-            "bert*/, eva_vit*.pth and instruct_blip*.pth.",
-            code="checkpoint_kind",
-            name=str(folder),
-        )
+    config = model_json(folder)
+    names = config.get("architectures")
+    found = names[0] if isinstance(names, list) and names else config["model_type"]
+    text = inner(folder / "config.json", config, "text_config")
+    llm = text.get("model_type") or ("llama" if "rms_norm_eps" in text else None)
+    if config["model_type"] == "instructblip" and found in (ARCHITECTURE, "instructblip"):
+        if llm == "llama":
+            return config
+    elif config["model_type"] == "llama":
+        raise _language_model_alone(folder)
     raise CheckpointError(
         f"{folder} holds {found} with the language model {llm!r}. Supported: {ARCHITECTURE} "
         "with a LLaMA (Vicuna) language model; FLAN-T5 and BLIP-2 are not.",
+        code="checkpoint_kind",
+        name=str(folder),
+    )
+
+
+def _language_model_alone(folder: Path) -> CheckpointError:
+    """The error of a LLaMA given as the model.
+
+    Raises:
+        CheckpointError: it has no weights that could be used, whatever it is given as.
+    """
+    files = weight_files(folder).files
+    refuse_tensors(folder, index(file for file in files if is_mappable(file)))
+    return CheckpointError(
+        f"{folder} is a language model by itself. Give the folder in which it lies beside "
+        "bert*/, eva_vit*.pth and instruct_blip*.pth.",
         code="checkpoint_kind",
         name=str(folder),
     )
@@ -160,11 +208,17 @@ def _properties(folder: Path, config: Any) -> Properties:
             context=config.text_config.max_position_embeddings,
         )
     properties = read_properties(path)
-    if properties.query_tokens != config.num_query_tokens:
-        raise CheckpointError(
-            f"{path} says {properties.query_tokens} query tokens, the weights have "
-            f"{config.num_query_tokens}. Restore the file that belongs to the weights.",
-        )
+    for what, said, has in (
+        ("query tokens", properties.query_tokens, config.num_query_tokens),
+        ("pixels a side (image_size)", properties.image_size, config.vision_config.image_size),
+    ):
+        if said != has:
+            raise CheckpointError(
+                f"{path} says {said} {what}, the weights have {has}. Restore the file that belongs "
+                "to the weights.",
+                code="properties",
+                name=str(path),
+            )
     return properties
 
 
@@ -173,8 +227,8 @@ def _qformer_tokenizer(folder: Path) -> Any:
 
     inner = folder / "qformer_tokenizer"
     try:
-        return AutoTokenizer.from_pretrained(inner, local_files_only=True)
-    except (OSError, ValueError) as error:
+        return AutoTokenizer.from_pretrained(inner, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever values of unknown origin set off in the library
         raise CheckpointError(
             f"{inner} holds no BERT tokenizer ({error}). Fetch the folder again.", name=str(inner)
         ) from error

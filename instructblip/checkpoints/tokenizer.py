@@ -21,20 +21,40 @@ from instructblip.errors import CheckpointError
 _SPECIAL = re.compile(r"\s*(</s>|<s>|<unk>|\[PAD\])\s*")
 
 
+# LLaMA's is half a megabyte; a file of weights under this name is not read.
+_MOST_BYTES = 2**28
+_COPY = "Copy tokenizer.model from the Vicuna (or LLaMA) folder"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.is_file() and path.stat().st_size <= _MOST_BYTES:
+            return path.read_bytes()
+    except OSError as error:
+        raise _wrong(path, f"cannot be read ({error.strerror})") from error
+    if path.exists():
+        raise _wrong(path, "is not a SentencePiece model (no file, or one of hundreds of MB)")
+    if (path.parent / "tokenizer.json").is_file():
+        raise _wrong(
+            path, "is not there, only tokenizer.json is: transformers 5 saves a processor and a "
+            "tokenizer so. Texts are read here as Vicuna's own tokenizer reads them, which needs it",
+        )  # fmt: skip
+    raise _wrong(path, "cannot be read (No such file or directory)")
+
+
+def _wrong(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{path} {what}. {_COPY}.", code="tokenizer", name=str(path))
+
+
 class Tokenizer:
     """Text ↔ ids. LAVIS sets bos = eos = unk = ``</s>`` (blip2_vicuna_instruct.py)."""
 
     def __init__(self, model_file: Path) -> None:
+        data = _read(model_file)
         try:
-            data = model_file.read_bytes()
             self._model = sentencepiece.SentencePieceProcessor(model_proto=data)
-        except (OSError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{model_file} is not a SentencePiece model ({error}). Copy tokenizer.model from "
-                "the Vicuna (or LLaMA) folder.",
-                code="tokenizer",
-                name=str(model_file),
-            ) from error
+        except Exception as error:  # whatever bytes of unknown origin set off in the library
+            raise _wrong(model_file, f"is not a SentencePiece model ({error})") from error
         self.start_id = self.end_id = int(self._model.eos_id())
         self.size = int(self._model.vocab_size())
         self.fingerprint = hashlib.sha256(data).hexdigest()[:16]
@@ -56,6 +76,10 @@ class Tokenizer:
             else:
                 ids.append(self.size if piece == "[PAD]" else int(self._model.piece_to_id(piece)))
         return ids
+
+    def id_of(self, piece: str) -> int:
+        """The id of a piece; that of <unk> where it has none."""
+        return int(self._model.piece_to_id(piece))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; control tokens and ids beyond the vocabulary are left out."""

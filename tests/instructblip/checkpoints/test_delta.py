@@ -370,6 +370,10 @@ def _misshapen(folder: Path) -> None:
 
 
 def _unexpected(folder: Path) -> None:
+    _change(folder, lambda t: t.update({"model.layers.0.adapter": torch.ones(1)}))
+
+
+def _lora(folder: Path) -> None:
     _change(folder, lambda t: t.update({"model.layers.0.lora_A": torch.ones(1)}))
 
 
@@ -399,7 +403,8 @@ def _other_model(folder: Path) -> None:
         (_web_page, ("web page",), 1),
         (_code, ("code",), 1),
         (_misshapen, ("misshapen", "model.embed_tokens.weight [7, 32]"), 1),
-        (_unexpected, ("1 unexpected", "lora_A"), 1),
+        (_unexpected, ("1 unexpected", "adapter"), 1),
+        (_lora, ("LoRA", "lora_A", "merge_and_unload"), 1),
         (_duplicate, ("several downloads",), 1),
         (_quantised, ("quantised", "torch.int8"), 1),
         (_other_model, ("'opt'",), 1),
@@ -419,7 +424,7 @@ def test_a_damaged_folder_is_refused(
 def test_a_configuration_without_sense_is_refused(pair, capsys) -> None:
     path = pair[1] / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_act": "abacus"}))
-    refused(*pair, capsys, "config.json", "describes no LLaMA")
+    refused(*pair, capsys, 'config.json: hidden_act = "abacus", but one of silu')
 
 
 @pytest.mark.parametrize("text", ["version https://git-lfs.github.com/spec/v1\n", "junk", ""])

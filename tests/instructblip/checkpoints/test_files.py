@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,22 @@ def test_a_wrong_index_is_named(tmp_path: Path, text: str) -> None:
     index.write_text(text)
     with pytest.raises(CheckpointError, match="no index of shards"):
         shard_files(tmp_path)
+
+
+def test_a_compressed_archive_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "eva_vit_g.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10_000_000))
+    assert "compressed archive" in refused(path)
+
+
+def test_a_norm_of_another_shape_is_not_read(lavis: Path) -> None:
+    """A view can say that it has more numbers than any memory holds."""
+    from tests.instructblip.checkpoints import conftest
+
+    endless = torch.zeros(1).expand(2**45)
+    conftest.change(
+        lavis / "vicuna" / "pytorch_model-00002-of-00002.bin",
+        lambda w: w.update({"model.norm.weight": endless}),
+    )
+    assert "1 misshapen (language_model.model.norm.weight" in conftest.refused(lavis)
