@@ -16,12 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from instructblip.errors import BadRequest, PictureError
+from instructblip.images import SUFFIXES
 
 LISTS = (".csv", ".jsonl", ".ndjson")
-# HEIC is found too, so that it is refused by name rather than left out in silence.
-PICTURES = (
-    ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif",
-)  # fmt: skip
 PICTURE_KEYS = ("img_path", "image", "picture")
 PROMPT_KEYS = ("prompt", "question")
 
@@ -85,11 +82,11 @@ def _of_folder(folder: Path) -> list[Path]:
         raise BadRequest(f"Cannot read the folder {folder}: {error.strerror}.") from error
     found = [
         file for file in inside
-        if file.suffix.lower() in PICTURES and not file.name.startswith(".") and file.is_file()
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
     ]  # fmt: skip
     if not found:
         raise BadRequest(
-            f"The folder {folder} holds no pictures ({', '.join(p[1:] for p in PICTURES)}); "
+            f"The folder {folder} holds no pictures ({', '.join(p[1:] for p in SUFFIXES)}); "
             "folders in it are not searched. Name a folder with pictures in it.",
             code="folder_empty",
         )

@@ -77,9 +77,12 @@ class TerminalChat:
 
     def take_picture(self, data: bytes) -> None:
         """Use these bytes for the turns to come."""
-        from instructblip.images import prepare
+        from instructblip.images import note_text, prepare
 
-        self.use_picture(prepare(data).data)
+        prepared = prepare(data)
+        for code in prepared.notes:
+            print(note_text(code), file=self._out)
+        self.use_picture(prepared.data)
 
     def use_picture(self, data: bytes) -> None:
         """Use these bytes as they are: already upright, or meant to be seen as LAVIS sees them."""
