@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ from instructblip.imaging.orientation import in_exif, turned
 # Brands that say "a picture": ISO 23008-12, 23000-22 (MIAF), AVIF 1.1, and makers' own. Not in it
 # are those of films, which may hold pictures too.
 _BRANDS = re.compile(
-    rb"mif[123]|msf1|miaf|MiH[ABEe]|MiPr|MiAn|MA1[AB]|av[ic][fsi]|he[iv][cmsx]|jpe[gs]|j2[ki][1is]|vvi[cs]|tmap"
+    rb"mif[123]|msf1|miaf|MiH[ABEe]|MiPr|MiAn|MA1[AB]|av[ic][fsio]|he[iv][cmsx]|jpe[gs]|j2[ki][1is]|vvi[cs]|tmap"
 )
 _NCLX = re.compile(rb"colrnclx\0(.)\0(.)", re.DOTALL)  # codes of ITU-T H.273
 
@@ -76,11 +77,7 @@ def _open_avif(data: bytes) -> Image.Image:
     from PIL import AvifImagePlugin
 
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # other pictures are read beside it
-    if b"avif" not in data[8:64] and b"avis" not in data[8:64]:
-        data = (
-            data[:8] + b"avif" + data[12:]
-        )  # libavif goes by the brand; here what is in it counts
-    return AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+    return AvifImagePlugin.AvifImageFile(io.BytesIO(_branded(data, b"avif")))
 
 
 def _read_heif(data: bytes, check: Callable[[tuple[int, int]], None], called: str) -> Image.Image:
@@ -92,7 +89,7 @@ def _read_heif(data: bytes, check: Callable[[tuple[int, int]], None], called: st
     options.DECODE_THREADS = 1  # other pictures are read beside it
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     try:
-        heif = pi_heif.open_heif(io.BytesIO(data))
+        heif = pi_heif.open_heif(io.BytesIO(_branded(data, b"heic")))
         if not len(heif):
             raise _not_here(called, "it holds no picture in HEVC")
         check(heif.size)
@@ -102,6 +99,24 @@ def _read_heif(data: bytes, check: Callable[[tuple[int, int]], None], called: st
             raise _not_here(called, str(error)) from error
         raise
     return picture
+
+
+def _branded(data: bytes, brand: bytes) -> bytes:
+    """The file with a brand that its decoder goes by, where it is a still picture by its boxes.
+
+    The decoders refuse what is not said to be theirs; here the boxes are looked at, not the label.
+    """
+    kinds, at = set[bytes](), 0
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">L4s", data, at)
+        kinds.add(kind)
+        if size < 8:  # to the end of the file, or of a size in 64 bits: no ``meta`` is
+            break
+        at += size
+    if b"meta" not in kinds or b"moov" in kinds:  # ``moov``: a film, or a sequence
+        return data
+    others = max(int.from_bytes(data[:4], "big") // 4 - 4, 0)  # the compatible ones
+    return data[:8] + brand + data[12:16] + brand * others + data[16 + 4 * others :]
 
 
 def _coded_profile(picture: Image.Image, data: bytes, kind: str) -> bytes | None:
