@@ -18,6 +18,7 @@ from instructblip.imaging.orientation import in_exif, in_xmp
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"Raw profile type exif", b"Raw profile type APP1")  # as ImageMagick keeps EXIF in a PNG
+_KEYS = {0: (2,), 2: (6,), 3: range(1, 257)}  # bytes of a PNG's tRNS, by its type of colour
 _MOST_INFLATED = 2**24  # bytes of a compressed text or profile
 # TIFF's tags that its pixels are read by (TIFF 6.0 and its supplements); 274 is the orientation.
 _TIFF_TAGS = frozenset(
@@ -97,7 +98,7 @@ def _bare_png(data: bytes) -> Bare:
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">L4s", data, at)
         end = at + 12 + length
-        if kind == b"tRNS" or kind[:1].isupper():
+        if kind[:1].isupper() or (kind == b"tRNS" and length in _KEYS.get(data[25], ())):
             kept.append(data[at:end])
         elif kind in (b"iTXt", b"tEXt", b"zTXt"):
             _read_text(kind, data[at + 8 : end - 4], found)

@@ -90,16 +90,18 @@ def decode(
         picture = Image.open(io.BytesIO(data), formats=_PLAIN)
         kind = picture.format or ""
         _refuse(max_pixels, called, picture.size)
+        no_end = kind in ("JPEG", "MPO") and jpeg_end.lacks_end(data)
         try:
             _load(picture, enough)
         except (OSError, SyntaxError):
-            whole = _without_end(data) if kind in ("JPEG", "MPO") else None
+            whole = jpeg_end.whole_without_end(data, _jpeg) if no_end else None
             if whole is None:
                 raise
-            picture, notes = whole, (NO_END,)
+            picture = whole
+        notes = (NO_END,) if no_end else ()
         profile = without.profile or picture.info.get("icc_profile")
     if kind == "PNG":
-        picture = _with_right_key(picture, data)
+        picture = _as_the_png_says(picture, data)
     profile = profile if isinstance(profile, bytes) else None
     return Decoded(picture, kind, without.orientation, profile, notes)
 
@@ -112,24 +114,21 @@ def _load(picture: Image.Image, enough: int) -> None:
     picture.load()
 
 
-def _without_end(data: bytes) -> Image.Image | None:
-    """A JPEG that cannot be loaded as it is, if only its end is missing."""
-
-    def load(data: bytes) -> Image.Image:
-        again = Image.open(io.BytesIO(data), formats=("JPEG",))
-        again.load()
-        return again
-
-    return jpeg_end.whole_without_end(data, load) if jpeg_end.lacks_end(data) else None
+def _jpeg(data: bytes) -> Image.Image:
+    picture = Image.open(io.BytesIO(data), formats=("JPEG",))
+    picture.load()
+    return picture
 
 
-def _with_right_key(picture: Image.Image, data: bytes) -> Image.Image:
+def _as_the_png_says(picture: Image.Image, data: bytes) -> Image.Image:
     """A PNG's transparent value in the picture's own terms, where Pillow keeps the file's.
 
     Greys of 2 and 4 bits are scaled to 8, the value is not; of colours of 16 bits the upper half is
-    kept, and the value is whole.
+    kept, and the value is whole. Greys with alpha of 16 bits, which Pillow makes RGBA, become LA.
     """
-    key, bits = picture.info.get("transparency"), data[24]
+    key, bits, colour = picture.info.get("transparency"), data[24], data[25]
+    if colour == 4 and picture.mode == "RGBA":
+        return picture.convert("LA")
     if picture.mode == "L" and isinstance(key, int) and bits in (2, 4):
         picture.info["transparency"] = key * 255 // (2**bits - 1)
     elif picture.mode == "RGB" and isinstance(key, tuple) and bits == 16:
