@@ -86,7 +86,7 @@ def test_wherever_it_is_cut_it_is_whole_or_refused(way: str, flat: bool) -> None
             continue
         assert kept.tobytes() == wanted, end
         taken += 1
-    assert 2 <= taken
+    assert taken >= 2
     assert flat or taken < 8
 
 
