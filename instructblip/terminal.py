@@ -69,9 +69,10 @@ class TerminalChat:
         """Use the picture in a file for the turns to come, upright as the page shows it."""
         try:
             data = Path(path).expanduser().read_bytes()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that can be none
+            why = getattr(error, "strerror", None) or error
             raise InstructBlipError(
-                f"Cannot read the picture {path}: {error.strerror}. Check the path."
+                f"Cannot read the picture {path}: {why}. Check the path."
             ) from error
         self.take_picture(data)
 
