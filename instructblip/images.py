@@ -135,6 +135,8 @@ def open_upright(data: bytes) -> Image.Image:
 def open_as_lavis(path: str | Path, tell: Callable[[str], None] | None = None) -> Image.Image:
     """Open a file as LAVIS's demo does: ``Image.open(path).convert("RGB")``, alpha dropped, EXIF ignored.
 
+    HEIC and AVIF, which LAVIS does not read, are turned as their own properties say.
+
     Args:
         path: the file.
         tell: called with the code of each note: what the page would do otherwise.

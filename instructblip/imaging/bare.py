@@ -68,7 +68,7 @@ def bare(data: bytes) -> Bare:
 
 def _bare_jpeg(data: bytes) -> Bare:
     """Up to the first scan: tables, JFIF's header, Adobe's (it tells the colours) and the profile."""
-    kept, exif, xmp, at = [data[:2]], b"", b"", 2
+    kept, exif, xmp, at = [data[:2]], list[bytes](), b"", 2
     while data[at] == 0xFF and data[at + 1] not in (0x00, 0xDA):
         if data[at + 1] == 0xFF:  # markers may be padded
             at += 1
@@ -78,7 +78,7 @@ def _bare_jpeg(data: bytes) -> Bare:
             length += struct.unpack_from(">H", data, at + 2)[0]
         body = data[at + 4 : at + length]
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
-            exif += body[6:]
+            exif.append(body[6:])
         elif marker == 0xE1 and body.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
             xmp = xmp or body
         profile = marker == 0xE2 and body.startswith(b"ICC_PROFILE\0")
@@ -86,7 +86,7 @@ def _bare_jpeg(data: bytes) -> Bare:
         if named or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
             kept.append(data[at : at + length])
         at += length
-    return Bare(b"".join([*kept, data[at:]]), exif, xmp)
+    return Bare(b"".join([*kept, data[at:]]), b"".join(exif), xmp)
 
 
 # --- PNG -------------------------------------------------------------------------------------------
@@ -112,15 +112,16 @@ def _bare_png(data: bytes) -> Bare:
 def _read_text(kind: bytes, chunk: bytes, found: dict[bytes, bytes]) -> None:
     """EXIF and XMP, where a text is one of them."""
     key, _, rest = chunk.partition(b"\0")
-    if kind == b"iTXt" and key == b"XML:com.adobe.xmp":
+    if kind == b"iTXt" and key == b"XML:com.adobe.xmp" and b"xmp" not in found:
         packed, text = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
-        found.setdefault(b"xmp", _inflated(text) if packed else text)
-    elif kind in (b"tEXt", b"zTXt") and key in _TEXTS:
+        found[b"xmp"] = _inflated(text) if packed else text
+    elif kind in (b"tEXt", b"zTXt") and key in _TEXTS and b"exif" not in found:
         text = _inflated(rest[1:]) if kind == b"zTXt" else rest
         # A name, a length, then the bytes in hexadecimal, each on lines of its own.
         digits = b"".join(text.split(b"\n")[3:])
+        found[b"exif"] = b""
         with suppress(ValueError):
-            found.setdefault(b"exif", bytes.fromhex(digits.decode("ascii", "replace")))
+            found[b"exif"] = bytes.fromhex(digits.decode("ascii", "replace"))
 
 
 def _inflated(packed: bytes) -> bytes:

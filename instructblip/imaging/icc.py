@@ -207,7 +207,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _like_srgb(profile: bytes) -> bool:
     """Whether colours change by no more than rounding; such pictures stay as they are, to the bit."""
     steps = range(0, 256, 51)

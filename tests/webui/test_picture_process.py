@@ -107,6 +107,16 @@ def test_a_picture_that_takes_too_much_memory_is_refused(kind: str) -> None:
     assert outcome(encoded("RGB", kind, 6000), Limits(memory=150_000_000)) == "picture_too_hungry"
 
 
+@ON_LINUX
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_heic_and_avif_have_the_same_limits(kind: str) -> None:
+    heif = kind == "HEIF"
+    data = (DATA / "iphone.heic").read_bytes() if heif else encoded("RGB", kind, 3500, speed=10)
+    # Their decoders tell a lack of memory as a damaged picture, if they tell it.
+    assert outcome(data, Limits(memory=80_000_000)) in ("picture_too_hungry", "picture_truncated")
+    assert outcome(data, Limits(file=100)) == "picture_too_large"
+
+
 def test_one_that_is_killed_says_so() -> None:
     process = PictureProcess(Limits())
     threading.Timer(0.5, process._process.kill).start()

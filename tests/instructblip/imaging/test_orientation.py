@@ -12,6 +12,7 @@ from PIL import Image
 from instructblip.images import open_as_lavis, open_upright, prepare
 from tests.exif_bytes import ORIENTATION, exif, odd_ones
 from tests.heif_file import heic
+from tests.png_file import chunk
 
 DATA = Path(__file__).parents[2] / "data" / "pictures"
 SIZE = (32, 16)
@@ -143,3 +144,36 @@ def test_a_text_of_a_png_is_a_text_only(key: str) -> None:
     assert (
         open_upright(plain("PNG", pnginfo=texts)).tobytes() == open_upright(plain("PNG")).tobytes()
     )
+
+
+def test_markers_of_a_jpeg_may_be_padded() -> None:
+    data = with_exif("JPEG", exif(6))
+    at = data.index(b"\xff\xe1")
+    assert open_upright(data[:at] + b"\xff" * 9 + data[at:]).size == SIZE[::-1]
+
+
+def test_exif_in_two_parts_and_behind_the_pixels() -> None:
+    whole = exif(6)
+    data = plain("JPEG")
+    parts = b"".join(
+        b"\xff\xe1" + struct.pack(">H", 8 + len(part)) + b"Exif\0\0" + part
+        for part in (whole[:15], whole[15:])
+    )
+    assert open_upright(data[:2] + parts + data[2:]).size == SIZE[::-1]
+    late = plain("PNG").replace(chunk(b"IEND", b""), chunk(b"eXIf", whole) + chunk(b"IEND", b""))
+    assert open_upright(late).size == SIZE[::-1]
+
+
+def test_what_tells_the_colours_of_a_jpeg_stays(tmp_path: Path) -> None:
+    """RGB that was not converted, which Adobe's segment alone tells."""
+    data = plain("JPEG", keep_rgb=True, quality=95)
+    for marker, first, step in ((b"\xff\xc0", 10, 3), (b"\xff\xda", 5, 2)):
+        at = data.index(marker)
+        for n in range(3):  # no names that tell it too
+            place = at + first + n * step
+            assert data[place] == b"RGB"[n]
+            data = data[:place] + bytes((n + 1,)) + data[place + 1 :]
+    (tmp_path / "a.jpg").write_bytes(data)
+    for kept in (open_upright(data), open_as_lavis(tmp_path / "a.jpg")):
+        assert kept.getpixel((28, 8))[0] > 240  # type: ignore[index]
+        assert kept.getpixel((4, 8))[2] > 240  # type: ignore[index]
