@@ -1,41 +1,90 @@
 """Picture intake: bytes or a path → a safe, upright RGB picture; LAVIS's own intake beside it.
 
-Two intakes exist on purpose. The page turns a phone photo upright and puts transparent pictures
-on white (:func:`prepare`). ``infer`` treats a picture as LAVIS does (:func:`open_as_lavis`): the
-alpha channel is dropped and the EXIF orientation ignored, so that answers stay comparable.
+Two intakes exist on purpose. The page turns a phone photo upright, puts transparent pictures on
+white, scales deep greys and converts colours to sRGB (:func:`prepare`). ``infer`` treats a picture
+as LAVIS does (:func:`open_as_lavis`): none of these, so that answers stay comparable; it tells where
+the two differ.
 """
 
 from __future__ import annotations
 
 import io
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from instructblip.errors import PictureError
+from instructblip.imaging import icc
+from instructblip.imaging.decode import (
+    FORMATS,
+    MAX_LENGTH,
+    NO_END,
+    Decoded,
+    decode,
+    guarded,
+    too_large,
+)
+from instructblip.imaging.depth import clipped, eight_bits
+from instructblip.imaging.orientation import turned
 
+__all__ = [
+    "FORMATS",
+    "MAX_BYTES",
+    "MAX_LENGTH",
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "NO_END",
+    "SUFFIXES",
+    "Prepared",
+    "note_text",
+    "open_as_lavis",
+    "open_upright",
+    "prepare",
+    "too_large",
+]  # fmt: skip
+# How files of these formats are named, by whoever writes them.
+SUFFIXES = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".dib", ".tif",
+    ".tiff", ".heic", ".heics", ".heif", ".heifs", ".hif", ".avif", ".avifs",
+)  # fmt: skip
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000  # 64 megapixels: above any phone, far below a decompression bomb
-MAX_LENGTH = 32_768  # pixels on a side as it comes: above browsers' longest screenshots (32,767)
 MAX_SIDE = 2048  # what is kept; the model itself sees far fewer pixels
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # MPO opens as JPEG
 # CLIP's statistics, as LAVIS's BlipImageBaseProcessor uses them (lavis/processors/blip_processors.py).
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-_DEEP = ("I;16", "I;16B", "I;16L", "I", "F")  # modes of more than 8 bits
+_LOSSY = ("JPEG", "MPO", "HEIF")  # photos
+_NOTES = {
+    NO_END: "The file lacks its end, as after a broken download; all its pixels are there.",
+    "lavis_deep": "It has more than 8 bits a pixel; as in LAVIS, values outside 0 to 255 are cut "
+    "off. The page scales them.",
+    "lavis_colours": "As in LAVIS, its colours are taken for sRGB, which they are not. The page "
+    "converts them.",
+    "lavis_turned": "As in LAVIS, its EXIF orientation is ignored. The page turns it upright.",
+    "lavis_alpha": "As in LAVIS, its transparency is dropped. The page puts it on white.",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A picture as it is kept and shown: encoded ``data`` of an upright RGB picture."""
+    """A picture as it is kept and shown: encoded ``data`` of an upright RGB picture.
+
+    ``notes``: codes of what its user should know, see :func:`note_text`.
+    """
 
     data: bytes
     width: int
     height: int
     mime: str
     format: str  # of the original
+    notes: tuple[str, ...] = ()
+
+
+def note_text(code: str) -> str:
+    """A note's English sentence."""
+    return _NOTES[code]
 
 
 def prepare(
@@ -45,7 +94,7 @@ def prepare(
     max_pixels: int = MAX_PIXELS,
     max_side: int = MAX_SIDE,
 ) -> Prepared:
-    """Check, turn upright, composite on white, bound the size, and encode again.
+    """Check, turn upright, convert to sRGB, composite on white, bound the size, and encode again.
 
     Encoding again drops metadata (a phone's position among it) and whatever hid behind the pixels.
     Of an animation the first frame counts.
@@ -58,50 +107,17 @@ def prepare(
 
     Raises:
         PictureError: codes ``picture_empty``, ``picture_too_large``, ``picture_heic``,
-            ``picture_unreadable``, ``picture_bomb``, ``picture_long``, ``picture_truncated``.
-        MemoryError: there is not enough memory to decode it.
+            ``picture_unreadable``, ``picture_bomb``, ``picture_long``, ``picture_truncated``,
+            ``picture_too_hungry``.
     """
-    picture, kind = _decode(data, max_bytes, max_pixels, enough=2 * max_side)
-    if max(picture.size) > max_side:  # first of all: every copy of a large one takes 256 MB
-        picture = _smooth(picture)
-        picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    picture = upright_rgb(picture)
-    # JPEG in, JPEG out; everything else stays lossless, unless that would be large.
-    out = io.BytesIO()
-    lossless = kind not in ("JPEG", "MPO")
-    if lossless:
-        picture.save(out, "PNG", compress_level=4)
-        lossless = out.tell() <= 4 * 2**20
-    if not lossless:
-        out = io.BytesIO()
-        picture.save(out, "JPEG", quality=92)
-    mime = "image/png" if lossless else "image/jpeg"
-    return Prepared(out.getvalue(), picture.width, picture.height, mime, kind)
-
-
-def upright_rgb(picture: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation and composite transparency on white; returns mode RGB."""
-    picture = ImageOps.exif_transpose(picture)
-    if _transparent(picture):
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(ground, picture)
-    if picture.mode in _DEEP:
-        picture = _to_eight_bits(picture)
-    return picture.convert("RGB")
-
-
-def _smooth(picture: Image.Image) -> Image.Image:
-    """The picture in a mode that can be reduced: palettes, colour keys and 16 bits cannot."""
-    if picture.mode in ("P", "PA") or "transparency" in picture.info:
-        return picture.convert("RGBA" if _transparent(picture) else "RGB")
-    if picture.mode == "1":
-        return picture.convert("L")
-    return _to_eight_bits(picture) if picture.mode in _DEEP else picture
-
-
-def _transparent(picture: Image.Image) -> bool:
-    return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
+    with guarded("", max_pixels):
+        decoded = decode(data, max_bytes, max_pixels, enough=2 * max_side)
+        picture, profile = eight_bits(decoded.picture, decoded.profile)
+        if max(picture.size) > max_side:  # first of all: every copy of a large one takes 256 MB
+            picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+        picture = _on_white(turned(picture, decoded.turn), profile)
+        kept, mime = _encoded(picture, lossless=decoded.format not in _LOSSY)
+    return Prepared(kept, picture.width, picture.height, mime, decoded.format, decoded.notes)
 
 
 def open_upright(data: bytes) -> Image.Image:
@@ -110,11 +126,20 @@ def open_upright(data: bytes) -> Image.Image:
     Raises:
         PictureError: as :func:`prepare`.
     """
-    return upright_rgb(_decode(data, MAX_BYTES, MAX_PIXELS)[0])
+    with guarded("", MAX_PIXELS):
+        decoded = decode(data, MAX_BYTES, MAX_PIXELS)
+        picture, profile = eight_bits(decoded.picture, decoded.profile)
+        return _on_white(turned(picture, decoded.turn), profile)
 
 
-def open_as_lavis(path: str | Path) -> Image.Image:
+def open_as_lavis(path: str | Path, tell: Callable[[str], None] | None = None) -> Image.Image:
     """Open a file as LAVIS's demo does: ``Image.open(path).convert("RGB")``, alpha dropped, EXIF ignored.
+
+    HEIC and AVIF, which LAVIS does not read, are turned as their own properties say.
+
+    Args:
+        path: the file.
+        tell: called with the code of each note: what the page would do otherwise.
 
     Raises:
         PictureError: the file is absent or not a picture we can read.
@@ -128,104 +153,54 @@ def open_as_lavis(path: str | Path) -> Image.Image:
             code="picture_absent",
             name=str(path),
         ) from error
-    picture, _ = _decode(data, MAX_BYTES, MAX_PIXELS, name=str(path))
-    return picture.convert("RGB")
+    with guarded(f" {path}", MAX_PIXELS):
+        decoded = decode(data, MAX_BYTES, MAX_PIXELS, called=f" {path}")
+        if tell is not None:
+            for code in (*decoded.notes, *_lavis_differences(decoded)):
+                tell(code)
+        decoded.picture.info.pop("transparency", None)  # it changes no pixel of RGB
+        return _bare(decoded.picture.convert("RGB"))
 
 
-def _decode(
-    data: bytes, max_bytes: int, max_pixels: int, name: str = "", enough: int = 0
-) -> tuple[Image.Image, str]:
-    """The first frame, fully loaded, and its format.
-
-    ``enough``: a JPEG may be decoded at a half, fourth or eighth of its size whose longer side still
-    has so many pixels; 0: never reduced.
-    """
-    called = f" {name}" if name else ""
-    if not data:
-        raise PictureError(
-            f"The file{called} is empty (0 bytes). Choose another picture.", code="picture_empty"
-        )
-    if len(data) > max_bytes:
-        raise too_large(len(data), max_bytes, called)
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
-        raise PictureError(
-            f"The file{called} is a HEIC picture, which cannot be read here. "
-            "Save it as JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible).",
-            code="picture_heic",
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-            _refuse_bomb(picture, max_pixels, called)
-            kind = picture.format or ""
-            picture.seek(0)
-            if enough:
-                share = enough / max(picture.size)
-                picture.draft(None, (_part(picture.width, share), _part(picture.height, share)))
-            picture.load()
-    except Image.DecompressionBombError:
-        raise _bomb(called, 0, 0, max_pixels) from None
-    except UnidentifiedImageError:
-        raise PictureError(
-            f"The file{called} is not a picture that can be read here. "
-            "Use PNG, JPEG, WebP, GIF, BMP or TIFF.",
-            code="picture_unreadable",
-        ) from None
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError) as error:
-        if "out of memory" in str(error):  # as Pillow's own decoders say it
-            raise MemoryError(str(error)) from error
-        raise PictureError(
-            f"The picture{called} is damaged or cut short ({error}). Send it again.",
-            code="picture_truncated",
-        ) from error
-    return picture, kind
+def _lavis_differences(decoded: Decoded) -> list[str]:
+    """What the page would see otherwise."""
+    codes = []
+    plain, profile = eight_bits(decoded.picture, decoded.profile)
+    colours = plain.convert(plain.mode[:-1]) if plain.mode in ("LA", "RGBA") else plain
+    if clipped(decoded.picture):
+        codes.append("lavis_deep")
+    elif icc.differs(colours, profile):
+        codes.append("lavis_colours")
+    if decoded.turn != 1:
+        codes.append("lavis_turned")
+    if plain.mode in ("LA", "RGBA") and plain.getchannel("A").getextrema()[0] != 255:
+        codes.append("lavis_alpha")
+    return codes
 
 
-def too_large(size: int, max_bytes: int, called: str = "") -> PictureError:
-    """The error of a file of too many bytes."""
-    return PictureError(
-        f"The file{called} is {size / 2**20:.0f} MB; at most {max_bytes / 2**20:.0f} MB "
-        "are taken. Save it smaller.",
-        code="picture_too_large",
-        size=f"{size / 2**20:.0f}",
-        limit=f"{max_bytes / 2**20:.0f}",
-    )
+def _on_white(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """Mode RGB in sRGB, without any metadata; what is transparent becomes white."""
+    if picture.mode not in ("LA", "RGBA"):
+        return _bare(icc.to_srgb(picture, profile))
+    alpha = picture.getchannel("A")
+    colours = icc.to_srgb(picture.convert(picture.mode[:-1]), profile)
+    colours.putalpha(alpha)
+    ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+    return _bare(Image.alpha_composite(ground, colours).convert("RGB"))
 
 
-def _refuse_bomb(picture: Image.Image, max_pixels: int, called: str) -> None:
-    if picture.width * picture.height > max_pixels:
-        raise _bomb(called, picture.width, picture.height, max_pixels)
-    if max(picture.size) > MAX_LENGTH:
-        size = f"{picture.width}×{picture.height}"
-        raise PictureError(
-            f"The picture{called} has {size} pixels; at most {MAX_LENGTH} are taken on a side. "
-            "Cut a part of it out, or save it smaller.",
-            code="picture_long",
-            size=size,
-            limit=MAX_LENGTH,
-        )
+def _bare(picture: Image.Image) -> Image.Image:
+    picture.info = {}  # what is saved would carry comments and profiles on
+    return picture
 
 
-def _part(length: int, share: float) -> int:
-    return max(int(length * share), 1)
-
-
-def _bomb(called: str, width: int, height: int, max_pixels: int) -> PictureError:
-    size = f"{width}×{height} pixels" if width else "far too many pixels"
-    return PictureError(
-        f"The picture{called} has {size}; at most {max_pixels / 1e6:.0f} megapixels are taken. "
-        "Save it smaller.",
-        code="picture_bomb",
-        size=size,
-        limit=f"{max_pixels / 1e6:.0f}",
-    )
-
-
-def _to_eight_bits(picture: Image.Image) -> Image.Image:
-    """Scale 16-bit and float greys to 8 bits by their range; PIL's own conversion clips them."""
-    low, high = picture.convert("F").getextrema()
-    span = max(float(high) - float(low), 1.0)  # type: ignore[arg-type]
-    top = 65535.0 if picture.mode.startswith("I;16") else float(low) + span  # type: ignore[arg-type]
-    floor = 0.0 if picture.mode.startswith("I;16") else float(low)  # type: ignore[arg-type]
-    return picture.convert("F").point(lambda v: (v - floor) * (255.0 / (top - floor))).convert("L")
+def _encoded(picture: Image.Image, lossless: bool) -> tuple[bytes, str]:
+    """JPEG in, JPEG out; everything else stays lossless, unless that would be large. → (bytes, MIME)"""
+    out = io.BytesIO()
+    if lossless:
+        picture.save(out, "PNG", compress_level=4)
+        if out.tell() <= 4 * 2**20:
+            return out.getvalue(), "image/png"
+        out = io.BytesIO()
+    picture.save(out, "JPEG", quality=92)
+    return out.getvalue(), "image/jpeg"

@@ -18,6 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tqdm import tqdm
+
 from instructblip.arguments import (
     add_flag,
     add_model_flags,
@@ -28,7 +30,7 @@ from instructblip.arguments import (
 from instructblip.batch import Record, Results, ask_all, json_line, not_done
 from instructblip.engine.base import Engine, Request, SamplingParams
 from instructblip.errors import BadParameter, BadRequest, InstructBlipError
-from instructblip.images import open_as_lavis
+from instructblip.images import note_text, open_as_lavis
 from instructblip.paths import as_file
 from instructblip.rows import BadRow, Row, is_list, read_rows
 from instructblip.texts import known_encoding
@@ -284,9 +286,7 @@ class LavisAnswers:
         from instructblip.devices import as_device_error, release_memory
 
         try:
-            texts = self._model.generate(
-                [open_as_lavis(row.img_path)], [row.prompt], **self._options
-            )
+            texts = self._model.generate([_open(row)], [row.prompt], **self._options)
         except (RuntimeError, MemoryError) as error:
             typed = as_device_error(error)
             if typed is None:
@@ -312,7 +312,7 @@ class EngineAnswers:
 
     def ask(self, row: Row, show: Show | None = None) -> str:
         """The answer to one row, streamed."""
-        self._engine.register_picture(row.img_path, _png(open_as_lavis(row.img_path)))
+        self._engine.register_picture(row.img_path, _png(_open(row)))
         stream = self._engine.submit(Request("infer", row.prompt, row.img_path, (), self._params))
         pieces: list[str] = []
         try:
@@ -330,6 +330,15 @@ class EngineAnswers:
 
 def _told(way: str, values: dict[str, Any]) -> str:
     return " ".join([way, *(f"{name}={value}" for name, value in sorted(values.items()))])
+
+
+def _open(row: Row) -> Image.Image:
+    """A row's picture as LAVIS takes it; what its user should know goes to stderr."""
+
+    def tell(code: str) -> None:
+        tqdm.write(f"note: {row.origin}: {note_text(code)}", file=sys.stderr)
+
+    return open_as_lavis(row.img_path, tell)
 
 
 def _png(picture: Image.Image) -> bytes:

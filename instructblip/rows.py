@@ -23,6 +23,7 @@ from instructblip.columns import (
     prompt_of,
 )
 from instructblip.errors import BadRequest, PictureError
+from instructblip.images import SUFFIXES
 from instructblip.paths import as_file, of_windows
 from instructblip.tables import DELIMITERS, csv_records, find_dialect, json_records
 from instructblip.texts import (
@@ -40,11 +41,6 @@ LISTS = (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson", ".json")
 JSON_LISTS = (".jsonl", ".ndjson", ".json")
 SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers")
 _PACKED = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")  # the beginnings of .xlsx and .xls
-# HEIC is found too, so that it is refused by name rather than left out in silence.
-PICTURES = (
-    ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif",
-)  # fmt: skip
-
 _HEAD = 21  # records that the columns are told by
 
 Tell = Callable[[str], None]
@@ -138,11 +134,11 @@ def _of_folder(folder: Path) -> list[Path]:
         raise BadRequest(f"Cannot read the folder {folder}: {error.strerror}.") from error
     found = [
         file for file in inside
-        if file.suffix.lower() in PICTURES and not file.name.startswith(".") and file.is_file()
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
     ]  # fmt: skip
     if not found:
         raise BadRequest(
-            f"The folder {folder} holds no pictures ({', '.join(p[1:] for p in PICTURES)}); "
+            f"The folder {folder} holds no pictures ({', '.join(p[1:] for p in SUFFIXES)}); "
             "folders in it are not searched. Name a folder with pictures in it.",
             code="folder_empty",
         )
@@ -224,7 +220,7 @@ def _records(path: Path, text: str, *, asked: bool) -> Records:
 def _csv_rows(path: Path, text: str, *, asked: bool) -> Records:
     def is_picture(cell: str) -> int:
         bare = cell.strip("\"' \t")
-        return 2 * os.path.isfile(path.parent / bare) or int(bare.lower().endswith(PICTURES))
+        return 2 * os.path.isfile(path.parent / bare) or int(bare.lower().endswith(SUFFIXES))
 
     default = "\t" if path.suffix.lower() in (".tsv", ".tab", ".txt") else ","
     dialect = find_dialect(text, is_name, is_picture, default)

@@ -87,9 +87,10 @@ class TerminalChat:
         path = as_file(words)
         try:
             data = path.read_bytes()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that can be none
+            why = getattr(error, "strerror", None) or error
             raise PictureError(
-                f"Cannot read the picture {path}: {error.strerror}. Check the path.",
+                f"Cannot read the picture {path}: {why}. Check the path.",
                 code="picture_absent",
                 name=str(path),
             ) from error
@@ -97,9 +98,12 @@ class TerminalChat:
 
     def take_picture(self, data: bytes) -> None:
         """Use these bytes for the turns to come."""
-        from instructblip.images import prepare
+        from instructblip.images import note_text, prepare
 
-        self.use_picture(prepare(data).data)
+        prepared = prepare(data)
+        for code in prepared.notes:
+            print(note_text(code), file=self._out)
+        self.use_picture(prepared.data)
 
     def use_picture(self, data: bytes) -> None:
         """Use these bytes as they are: already upright, or meant to be seen as LAVIS sees them."""

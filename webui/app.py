@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from instructblip.engine.base import Engine, ModelCard
+from instructblip.images import SUFFIXES
 from webui import presets, render, sampling
 from webui.components import PictureBox, QuestionBox
 from webui.decoding import Decoder
@@ -67,7 +68,7 @@ def build_page(
                 strip = _html("strip")
                 box = QuestionBox(
                     label=t("ui_box"), placeholder=_i18n(t("ui_box_hint")), show_label=False, container=False,
-                    file_types=["image"], file_count="multiple", sources=["upload"], max_lines=8,
+                    file_types=["image", *SUFFIXES], file_count="multiple", sources=["upload"], max_lines=8,
                     max_plain_text_length=100_000, autofocus=False, elem_id="box",
                 )  # fmt: skip
             with gr.Column(scale=3, elem_id="side"):

@@ -92,22 +92,25 @@ class Handlers:
         view.sending = True
         changes: Changes = {}
         try:
-            several = ""
+            said = ""
             if files:
-                view.picture_id, view.offers = await self._intake.upload(who, files[-1]), ()
+                view.picture_id, said = await self._intake.upload(who, files[-1])
+                view.offers = ()
                 changes.update(self._picture(view, who))
                 changes[self.parts.box] = {"text": words, "files": []}
                 if len(files) > 1:
                     language, name = who.language, Path(files[-1]).name
                     several = text(language, "hint_several_pictures", count=len(files), name=name)
+                    said = f"{several} {said}".strip()
             if not words:
-                return changes | self._hint(who, "hint_empty_picture" if files else "hint_empty")
+                hint = text(who.language, "hint_empty_picture" if files else "hint_empty")
+                return changes | self._say(f"{said} {hint}".strip())
             if view.picture_id is None:
                 return changes | self._hint(who, "hint_no_picture")
             settings = sampling.parse(panel, self.engine.card, who.language)
             await self._ask(view, who, view.leaf_id, words, view.picture_id, settings)
             changes.update(self._box(view, ""))
-            note = several or self._layout_note(view, who, settings)
+            note = said or self._layout_note(view, who, settings)
             return changes | self._show(view, who, picture=False) | self._say(note)
         except Exception as error:
             return changes | self._failed(who, error)
@@ -261,11 +264,11 @@ class Handlers:
         view.choices += 1
         choice = view.choices
         try:
-            picture_id = await self._intake.upload(who, path) if path else None
+            picture_id, said = await self._intake.upload(who, path) if path else (None, "")
             if view.choices != choice:  # another one was chosen while this was read
                 return {self.parts.notice: gr.skip()}
             view.picture_id, view.offers = picture_id, ()
-            return self._picture(view, who) | self._say("")
+            return self._picture(view, who) | self._say(said)
         except Exception as error:
             return self._picture(view, who) | self._failed(who, error)
 

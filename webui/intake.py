@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 
 from webui.decoding import Decoder
+from webui.i18n import text
 from webui.store import Store
 from webui.uploads import Uploads
 from webui.view import Who
@@ -27,8 +28,8 @@ class Intake:
     def __init__(self, store: Store, decoder: Decoder, uploads: Uploads) -> None:
         self._store, self._decoder, self._uploads = store, decoder, uploads
 
-    async def upload(self, who: Who, path: str) -> str:
-        """A file that the asker has uploaded.
+    async def upload(self, who: Who, path: str) -> tuple[str, str]:
+        """A file that the asker has uploaded; the id, and what the asker should know of it, or "".
 
         Raises:
             UnknownTurn: it is somebody else's, or gone.
@@ -39,7 +40,8 @@ class Intake:
         keep = self._store.keep_picture
         picture_id = await asyncio.to_thread(keep, who.owner, prepared, name)
         self._uploads.used(path, picture_id)
-        return picture_id
+        said = " ".join(text(who.language, f"hint_{code}") for code in prepared.notes)
+        return picture_id, said
 
     async def own(self, who: Who, data: bytes, name: str) -> str:
         """A picture of the server's own, as its examples are."""

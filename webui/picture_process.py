@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 import psutil  # type: ignore[import-untyped]
 
 from instructblip.errors import PictureError
-from instructblip.images import FORMATS, MAX_SIDE, Prepared, too_large
+from instructblip.images import FORMATS, MAX_SIDE, NO_END, Prepared, too_large
 from webui.picture_reader import BEGAN, Limits, read_frame, write_frame
 
 _ROOT = Path(__file__).parent.parent
@@ -154,7 +154,8 @@ class PictureProcess:
             raise ValueError("no such picture was asked for")
         if mime not in ("image/png", "image/jpeg") or kind not in (*FORMATS, "MPO"):
             raise ValueError("no such format was asked for")
-        return Prepared(picture, width, height, mime, kind)
+        notes = (NO_END,) if NO_END in header["notes"] else ()
+        return Prepared(picture, width, height, mime, kind, notes)
 
     def _ended(self) -> PictureError:
         """Why a process that nobody here killed has ended."""

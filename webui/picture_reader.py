@@ -17,7 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-# All plugins that FORMATS names; without them Pillow would import every plugin that it has.
+# Pillow's plugins for what most pictures are; without them it would import every one that it has.
+# What reads AVIF and HEIC is large, and imported for such a picture only.
 from PIL import (  # noqa: F401  # noqa: F401
     BmpImagePlugin,
     GifImagePlugin,
@@ -100,7 +101,8 @@ def _read(data: bytes, limits: Limits) -> tuple[dict[str, Any], bytes]:
     except Exception as error:  # of a library; whatever it was, it is this picture's alone
         return {"code": "picture_crashed", "how": type(error).__name__}, b""
     size = {"width": kept.width, "height": kept.height}
-    return {**size, "mime": kept.mime, "format": kept.format}, kept.data
+    told = {"mime": kept.mime, "format": kept.format, "notes": kept.notes}
+    return {**size, **told}, kept.data
 
 
 def _exactly(pipe: BinaryIO, count: int) -> bytes:

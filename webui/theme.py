@@ -9,9 +9,11 @@ from typing import Any
 
 import gradio as gr
 
+from instructblip.images import SUFFIXES
 from webui.i18n import LANGUAGES, messages
 
 _STATIC = Path(__file__).parent / "static"
+_SCRIPTS = ("files.js", "page.js", "box.js")
 # Installed fonts only: nothing is fetched. The CJK names cover Windows, macOS, Linux, Android.
 FONTS = (
     "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "PingFang SC",
@@ -52,7 +54,7 @@ def theme() -> gr.themes.Base:
 
 @cache
 def script(language: str = "") -> str:
-    """``page.js`` and ``box.js`` with their messages in both languages, as an inline script element.
+    """The scripts of ``static/`` with their messages in both languages, as an inline script element.
 
     ``language`` is the page's until a visitor chooses one; empty follows the browser.
     """
@@ -62,9 +64,10 @@ def script(language: str = "") -> str:
     }
     # "<" is escaped so that no message can end the script element.
     inserted = json.dumps(table, ensure_ascii=False).replace("<", "\\u003c")
-    source = "".join((_STATIC / name).read_text("utf-8") for name in ("page.js", "box.js"))
+    source = "".join((_STATIC / name).read_text("utf-8") for name in _SCRIPTS)
     source = source.replace("/*TEXT*/ {}", inserted)
     source = source.replace('/*DEFAULT*/ ""', json.dumps(language))
+    source = source.replace("/*SUFFIXES*/ []", json.dumps(SUFFIXES))
     return f"<script>{source}</script>"
 
 

@@ -16,6 +16,7 @@ from python_multipart.multipart import MultipartParseError, MultipartParser, par
 from starlette.requests import ClientDisconnect
 
 from instructblip.errors import BadRequest, Busy, InstructBlipError, PictureError
+from instructblip.imaging.boxed import is_boxed
 from webui.asgi.routes import FILE, GRADIO, UPLOAD
 from webui.asgi.scope import language
 from webui.bounds import client_of
@@ -25,7 +26,7 @@ from webui.uploads import Uploads
 
 MAX_FILES = 32  # in one request
 HEAD = 32  # bytes that tell what a file is
-# How the formats begin that instructblip.images reads, and those it has advice for (HEIC, AVIF).
+# How the formats begin that instructblip.images reads; HEIC and AVIF are files of boxes (ftyp).
 _BEGINNINGS = (
     b"\x89PNG\r\n",
     b"\xff\xd8\xff",
@@ -210,14 +211,14 @@ class _Form:
 
 def looks_like_picture(head: bytes) -> bool:
     """Whether a file that begins so may be a picture; it is opened to know."""
-    in_box = (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head[4:8] == b"ftyp"
+    in_box = (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or is_boxed(head)
     return in_box or head.startswith(_BEGINNINGS)
 
 
 def _check_head(head: bytes, name: str) -> None:
     if not looks_like_picture(head):
         raise PictureError(
-            f"{name} is not a picture. Use PNG, JPEG, WebP, GIF, BMP or TIFF.",
+            f"{name} is not a picture. Use PNG, JPEG, WebP, HEIC, AVIF, GIF, BMP or TIFF.",
             code="upload_kind",
             name=name,
         )
@@ -226,6 +227,8 @@ def _check_head(head: bytes, name: str) -> None:
 def _media(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(HEAD)
+    if is_boxed(head):
+        return "image/avif" if head[8:11] == b"avi" else "image/heic"
     return next((m for h, m in _MEDIA.items() if head.startswith(h)), "application/octet-stream")
 
 

@@ -8,11 +8,16 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from driver import TEXTAREA, Talk, picture, upload
 from PIL import Image
 
+from tests.heif_file import heic
+
+DATA = Path(__file__).parents[1] / "data" / "pictures"
+AVIF, CUT = ((DATA / name).read_bytes() for name in ("real.avif", "cut-eoi.jpg"))
 ATTACHED = "#box .thumbnail-item, #box .thumbnails button"
 
 
@@ -42,25 +47,27 @@ BAD = {
     "text": (b"hello, I am no picture at all", "a.png", "not a picture"),
     "truncated": (picture(size=(400, 300))[:900], "a.png", "cut off"),
     "bomb": (huge_png(), "a.png", "too many pixels"),
-    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 200, "a.heic", "HEIC"),
+    "heic": (heic(kind=b"avc1"), "a.heic", "HEIC"),
 }
 
 
-def drop(talk: Talk, selector: str, files: list[tuple[bytes, str]]) -> None:
+def drop(
+    talk: Talk, selector: str, files: list[tuple[bytes, str]], mime: str = "image/png"
+) -> None:
     """Let files fall on an element."""
     given = [[base64.b64encode(data).decode(), name] for data, name in files]
     talk.page.evaluate(
-        """([selector, files]) => {
+        """([selector, files, type]) => {
           const transfer = new DataTransfer();
           for (const [data, name] of files) {
             const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
-            transfer.items.add(new File([bytes], name, {type: 'image/png'}));
+            transfer.items.add(new File([bytes], name, {type}));
           }
           const target = document.querySelector(selector);
           for (const kind of ['dragenter', 'dragover', 'drop'])
             target.dispatchEvent(new DragEvent(kind, {dataTransfer: transfer, bubbles: true, cancelable: true}));
         }""",
-        [selector, given],
+        [selector, given, mime],
     )
 
 
@@ -169,6 +176,49 @@ def test_new_scene_with_fitting_questions(talk: Talk) -> None:
 def test_phone_photo_is_turned_upright(talk: Talk) -> None:
     talk.give(rotated_jpeg(), "photo.jpg", "image/jpeg")
     assert size_shown(talk) == [90, 120]
+
+
+@pytest.mark.parametrize("name", ["IMG_0001.HEIC", "a.avif"])
+def test_telephones_and_browsers_pictures_of_which_the_desktop_knows_no_type(
+    name: str, talk: Talk
+) -> None:
+    data, size = (heic(turn=1), [48, 64]) if name.endswith("HEIC") else (AVIF, [224, 224])
+    for kind in ("", "application/octet-stream"):
+        drop(talk, "#picture button.upload-container", [(data, name)], kind)
+        wait_current(talk)
+        assert size_shown(talk) == size
+        talk.page.click("#picture button[aria-label='Remove the picture']")
+        talk.page.wait_for_selector("#strip img", state="detached")
+        with talk.page.expect_file_chooser() as chooser:
+            talk.page.click("#picture button.upload-container")
+        assert ".heic" in talk.page.get_attribute("#picture input[type=file]", "accept")
+        chooser.value.set_files({"name": name, "mimeType": kind, "buffer": data})
+        wait_current(talk)
+        assert size_shown(talk) == size
+        talk.page.click("#picture button[aria-label='Remove the picture']")
+        talk.page.wait_for_selector("#strip img", state="detached")
+    talk.page.set_input_files("#box input[type=file]", upload(data, name, ""))
+    talk.page.wait_for_selector(ATTACHED)
+    assert talk.ask("what?") == "Turn 1: what?"
+    assert size_shown(talk) == size
+
+
+@pytest.mark.parametrize(
+    ("locale", "words"), [("en-US", "lacks its end"), ("zh-CN", "文件缺了结尾")]
+)
+def test_a_jpeg_that_lacks_its_end_is_taken_with_a_note(
+    locale: str, words: str, tabs: Callable[..., Talk]
+) -> None:
+    talk = tabs(locale=locale).open("?chat=new")
+    talk.give(CUT, "photo.jpg", "image/jpeg")
+    assert words in talk.notice()
+    assert size_shown(talk) == [224, 224]
+    talk.give(picture())
+    talk.page.wait_for_selector(".notice", state="detached")
+    talk.page.set_input_files("#box input[type=file]", upload(CUT, "photo.jpg", "image/jpeg"))
+    talk.page.wait_for_selector(ATTACHED)
+    talk.ask("what?")
+    assert words in talk.notice()
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -77,7 +77,8 @@ def test_what_is_no_picture_is_named() -> None:
     assert code_of(b"") == "picture_empty"
     assert code_of(b"%PDF-1.7 hello") == "picture_unreadable"
     assert code_of(b"<svg xmlns='http://www.w3.org/2000/svg'/>") == "picture_unreadable"
-    assert code_of(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "picture_heic"
+    assert code_of(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "picture_truncated"
+    assert code_of(b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(99)) == "picture_unreadable"
     assert (
         code_of(encoded(Image.effect_noise((300, 300), 90), "JPEG")[:2000]) == "picture_truncated"
     )

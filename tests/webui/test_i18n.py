@@ -20,6 +20,7 @@ from slow_engine import CARD
 from instructblip import errors
 from instructblip.engine.base import FinishReason, Phase
 from instructblip.errors import InstructBlipError, OutOfMemory
+from instructblip.images import NO_END
 from webui.i18n import (
     LANGUAGES,
     coded_text,
@@ -126,7 +127,8 @@ def formed_keys() -> set[str]:
     phases = {f"phase_{phase}" for phase in Phase if phase is not Phase.DONE}
     finishes = {f"finish_{f}" for f in ("cancelled", "length", "deadline", "interrupted")}
     named = {f"ui_preset_{name}" for name in presets(CARD)}
-    return fields | named | phases | finishes | {f"language_{each}" for each in LANGUAGES}
+    notes = {f"hint_{NO_END}"}  # of pictures
+    return fields | named | phases | finishes | notes | {f"language_{x}" for x in LANGUAGES}
 
 
 def raised_codes() -> set[str]:
@@ -158,7 +160,7 @@ def bounded_codes() -> set[str]:
 def test_every_key_that_is_asked_for_exists() -> None:
     asked = {key for key in asked_keys() if re.fullmatch("[a-z][a-z0-9_]*", key)}
     assert len(asked) > 50
-    prefixes = {"ui_", "ui_preset_", "phase_", "finish_", "error_", "unknown_"}
+    prefixes = {"ui_", "ui_preset_", "phase_", "finish_", "error_", "unknown_", "hint_"}
     values = {"done", "decode", "append", "refresh", "no", "name", "en"}
     assert asked - prefixes - values <= set(KEYS), sorted(asked - set(KEYS))
     assert formed_keys() <= set(KEYS)

@@ -16,12 +16,15 @@ from hostile_pictures import flat_png, many_scans
 from PIL import Image
 
 from instructblip.errors import PictureError
+from instructblip.images import NO_END
+from tests.heif_file import heic
 from tests.tiny_picture import picture
 from webui import picture_process
 from webui.picture_process import LOW, NotBegun, PictureProcess
 from webui.picture_reader import BEGAN, Limits, read_frame, write_frame
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the server watches")
+DATA = Path(__file__).parents[1] / "data" / "pictures"
 SIDE = 8000  # 64 megapixels
 
 
@@ -61,10 +64,27 @@ def test_a_picture_comes_back_as_it_is_kept() -> None:
         ("1", "BMP", {}),
         ("RGB", "TIFF", {"compression": "tiff_lzw"}),
         ("RGBA", "TIFF", {"compression": "tiff_adobe_deflate"}),
+        ("RGB", "AVIF", {"speed": 10}),
     ],
 )
 def test_a_sound_picture_of_64_megapixels_passes(mode: str, kind: str, options: dict) -> None:
     assert outcome(encoded(mode, kind, SIDE, **options)) == kind
+
+
+def test_heic_and_avif_are_read_there() -> None:
+    assert outcome(heic(turn=1)) == "HEIF"
+    assert outcome((DATA / "iphone.heic").read_bytes()) == "HEIF"
+    assert outcome((DATA / "avif-mif1.avif").read_bytes()) == "AVIF"
+    assert outcome(heic(kind=b"avc1")) == "picture_heic"
+    assert outcome(heic()[:-50]) == "picture_truncated"
+
+
+def test_what_its_user_should_know_comes_back() -> None:
+    cut = (DATA / "cut-eoi.jpg").read_bytes()
+    for data, notes in ((cut, (NO_END,)), (encoded("L", "PNG"), ())):
+        process = PictureProcess(Limits())
+        assert process.read(data).notes == notes
+        process.close()
 
 
 def test_what_is_no_picture_is_said_by_the_process() -> None:
@@ -85,6 +105,16 @@ def test_a_picture_that_takes_too_long_ends_its_process() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "JPEG"])
 def test_a_picture_that_takes_too_much_memory_is_refused(kind: str) -> None:
     assert outcome(encoded("RGB", kind, 6000), Limits(memory=150_000_000)) == "picture_too_hungry"
+
+
+@ON_LINUX
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_heic_and_avif_have_the_same_limits(kind: str) -> None:
+    heif = kind == "HEIF"
+    data = (DATA / "iphone.heic").read_bytes() if heif else encoded("RGB", kind, 3500, speed=10)
+    # Their decoders tell a lack of memory as a damaged picture, if they tell it.
+    assert outcome(data, Limits(memory=80_000_000)) in ("picture_too_hungry", "picture_truncated")
+    assert outcome(data, Limits(file=100)) == "picture_too_large"
 
 
 def test_one_that_is_killed_says_so() -> None:
@@ -129,7 +159,8 @@ def test_it_imports_nothing_heavy_and_knows_no_secret(monkeypatch: pytest.Monkey
     code = "import sys, webui.picture_reader; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert "PIL.Image" in loaded
-    assert not {"torch", "numpy", "gradio", "fastapi", "sqlite3", "psutil"} & set(loaded.split())
+    heavy = {"torch", "numpy", "gradio", "fastapi", "sqlite3", "psutil"}
+    assert not (heavy | {"pi_heif", "PIL.AvifImagePlugin"}) & set(loaded.split())
 
 
 @pytest.mark.parametrize(
@@ -140,6 +171,9 @@ def test_it_imports_nothing_heavy_and_knows_no_secret(monkeypatch: pytest.Monkey
         b"{}",
         json.dumps({"width": 10**9, "height": 1, "mime": "image/png", "format": "PNG"}).encode(),
         json.dumps({"width": 1, "height": 1, "mime": "text/html", "format": "PNG"}).encode(),
+        json.dumps(
+            {"width": 1, "height": 1, "mime": "image/png", "format": "PNG", "notes": 5}
+        ).encode(),
         json.dumps({"code": "login_wrong", "message": "Log in again", "values": {}}).encode(),
     ],
 )
