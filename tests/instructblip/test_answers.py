@@ -75,6 +75,13 @@ def test_a_file_that_another_program_saved_goes_on_in_its_form(tmp_path: Path, h
         assert results.done[(NEXT.img_path, NEXT.prompt)] == 2
 
 
+def test_line_ends_that_an_editor_changed_within_a_cell(tmp_path: Path) -> None:
+    text = "".join(csv_line(row) for row in [list(FIELDS), *map(cells, RECORDS)])
+    (tmp_path / "x.csv").write_bytes(text.replace("\n", "\r\n").encode())
+    with Results(tmp_path / "x.csv") as results:
+        assert results.done == {(r.img_path, r.prompt): 1 for r in RECORDS}
+
+
 @pytest.mark.parametrize("how", SAVED)
 def test_the_users_own_columns_stay(tmp_path: Path, how: str) -> None:
     """A mark beside each answer, columns moved, blank rows below, and Excel's line at the top."""
