@@ -169,8 +169,9 @@ def read_csv(data: bytes, form: Form = OURS) -> tuple[list[Record], int]:
         if open_quote or (place == len(found) - 1 and not text.endswith(("\n", "\r"))):
             end = number - 1
             break
-        if not isinstance(cells, list) or len(cells) != len(form.columns):
+        if not isinstance(cells, list) or len(cells) < len(form.columns):
             raise Foreign(number)
+        cells = _with_lost_quotes(cells, form, number)
         if place == 0:
             if tuple(map(plain_name, cells)) != form.columns:
                 raise Foreign(number)
@@ -180,6 +181,29 @@ def read_csv(data: bytes, form: Form = OURS) -> tuple[list[Record], int]:
         raise Foreign(1)
     size = len("".join(lines[:end]).encode(form.encoding, form.errors))
     return records, min(len(form.mark) + size, len(data))
+
+
+def _with_lost_quotes(cells: list[str], form: Form, number: int) -> list[str]:
+    """The cells of a line whose quotes a program left out: a comma with a space after it
+    is one within a text, for no writer of tables puts a space there.
+
+    Raises:
+        Foreign: there are still too many of them.
+    """
+    if len(cells) == len(form.columns):
+        return cells
+    joined: list[str] = []
+    for cell in cells:
+        if joined and cell.startswith(" "):
+            joined[-1] += form.delimiter + cell
+        else:
+            joined.append(cell)
+    if len(joined) != len(form.columns):
+        raise Foreign(
+            f"line {number} of it has {len(cells)} cells where {len(form.columns)} belong (a text "
+            f"with a {DELIMITERS.get(form.delimiter, form.delimiter)} in it has lost its quotes)"
+        )
+    return joined
 
 
 def _text(data: bytes, form: Form) -> str:

@@ -75,6 +75,13 @@ def test_a_file_that_another_program_saved_goes_on_in_its_form(tmp_path: Path, h
         assert results.done[(NEXT.img_path, NEXT.prompt)] == 2
 
 
+def test_line_ends_that_an_editor_changed_within_a_cell(tmp_path: Path) -> None:
+    text = "".join(csv_line(row) for row in [list(FIELDS), *map(cells, RECORDS)])
+    (tmp_path / "x.csv").write_bytes(text.replace("\n", "\r\n").encode())
+    with Results(tmp_path / "x.csv") as results:
+        assert results.done == {(r.img_path, r.prompt): 1 for r in RECORDS}
+
+
 @pytest.mark.parametrize("how", SAVED)
 def test_the_users_own_columns_stay(tmp_path: Path, how: str) -> None:
     """A mark beside each answer, columns moved, blank rows below, and Excel's line at the top."""
@@ -93,6 +100,20 @@ def test_the_users_own_columns_stay(tmp_path: Path, how: str) -> None:
             assert results.done == {(r.img_path, r.prompt): 1 for r in RECORDS}
             results.append(NEXT)
         assert as_read(path, how, skip=1) == [*rows, [*reversed(cells(NEXT)), ""]]
+
+
+def test_a_comma_whose_quotes_were_lost(tmp_path: Path) -> None:
+    """Saved with a mark, and without any quotes."""
+    record = Record("/p 1.png", "What is it?", "A key, an orange star, and a cat.", "m", "g")
+    lines = [",".join(FIELDS), ",".join(cells(record))]
+    (tmp_path / "x.csv").write_bytes(("\ufeff" + "\r\n".join(lines) + "\r\n").encode())
+    data = (tmp_path / "x.csv").read_bytes()
+    assert read_csv(data, form_of(data, is_csv=True)) == ([record], len(data))
+    with Results(tmp_path / "x.csv") as results:
+        assert results.done == {(record.img_path, record.prompt): 1}
+        results.append(NEXT)
+    with Results(tmp_path / "x.csv") as results:
+        assert results.done[(NEXT.img_path, NEXT.prompt)] == 1
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gb18030"])
@@ -117,7 +138,8 @@ def test_a_jsonl_file_that_an_editor_saved(tmp_path: Path, encoding: str) -> Non
         (b"PK\x03\x04" + bytes(60), "line 1 of it is no answer"),
         (b"img_path;prompt;answer\r\na;b;c\r\n", "line 1 of it is no answer"),
         ("\ufeffmine;yours\r\n1;2\r\n".encode(), "line 1 of it is no answer"),
-        (csv_line(FIELDS).encode() + b"a,b,c,d,e,f\n", "line 2 of it is no answer"),
+        (csv_line(FIELDS).encode() + b"a,b,c,d\n", "line 2 of it is no answer"),
+        (csv_line(FIELDS).encode() + b"a,b,c,d,e,f\n", "line 2 of it has 6 cells where 5 belong"),
     ],
 )  # fmt: skip
 def test_what_cannot_go_on_is_refused_in_words_and_left_alone(

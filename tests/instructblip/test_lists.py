@@ -206,6 +206,12 @@ def test_paths_of_a_list_however_written(folder: Path, written: str) -> None:
     assert Path(row.img_path).samefile(folder / "inner" / "c.png")
 
 
+def test_a_file_called_as_a_column_does_not_make_the_header_a_row(folder: Path) -> None:
+    (folder / "image").touch()
+    (folder / "x.csv").write_text("image,question\na.png,what\n")
+    assert asked(folder / "x.csv") == [("a.png", "what")]
+
+
 def test_only_pictures_and_one_question(folder: Path) -> None:
     for name in ("x.txt", "x.csv"):
         (folder / name).write_text("a.png\ntwo words.jpg\n")
@@ -248,6 +254,7 @@ def test_a_broken_object_of_an_array_spoils_itself(folder: Path) -> None:
         ("image,label\na.png,cat\n", "“image”, “label”"),
         ("1,a.png,cat\n2,a.png,dog\n", "“1”, “a.png”, “cat”"),
         ("nr,one,two\n1,a.png,a.png\n", "“nr”, “one”, “two”"),
+        ("id,question\n1,what is it?\n", "“id”, “question”"),
     ],
 )
 def test_a_list_that_cannot_be_told_is_one_error_that_says_what_was_seen(

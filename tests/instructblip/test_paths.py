@@ -35,7 +35,7 @@ def test_every_way_to_write_a_path(
         f"& {shlex.quote(whole)}", Path(whole).as_uri(), f'"{Path(whole).as_uri()}"', f"~/{name}",
         Path(whole).as_uri().replace("file:///", "file://localhost/"),
     ]  # fmt: skip
-    ways += [f'"{whole}"'] if '"' not in name else []
+    ways += [f'"{whole}"', f'"~/{name}"'] if '"' not in name else []
     for way in ways:
         assert as_file(way) == Path(whole), way
     assert as_file(name, folder) == Path(whole)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -20,7 +19,6 @@ from instructblip.terminal import TerminalChat
 from instructblip.texts import MAX_TEXT
 from tests.tiny import picture
 
-ROOT = Path(__file__).resolve().parents[2]
 # A question as a Chinese Windows terminal sends it.
 GBK_LINE = bytes.fromhex("cdbcc0efd3d0cab2c3b4a3bf0a")
 QUESTION = "图里有什么？"
@@ -110,18 +108,37 @@ def test_odd_lines(talk: Talk) -> None:
     assert f"A text has more than {MAX_TEXT} characters" in text
 
 
-def test_a_chinese_line_on_the_command_line(asked_about: Path, tiny_folder: Path) -> None:
-    """A process as a terminal starts it, in a locale that knows no letters but ASCII."""
-    done = subprocess.run(
-        [sys.executable, "-m", "instructblip", "chat", "--model", str(tiny_folder),
-         "--device", "cpu", "--img_path", str(asked_about)],
-        cwd=ROOT, input=GBK_LINE + b"what\n", capture_output=True, timeout=120,
-        env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == b""
-    assert done.stdout.count(b"\n> ") == 3
-    assert b"was read as GB18030" in done.stdout
+@pytest.mark.parametrize(
+    ("encoding", "errors"), [("utf-8", "strict"), ("utf-8", "surrogateescape"), ("ascii", "strict")]
+)
+def test_a_chinese_line_on_the_command_line(
+    encoding: str,
+    errors: str,
+    asked_about: Path,
+    tiny_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(GBK_LINE + b"what\n"), encoding=encoding, errors=errors)
+    monkeypatch.setattr("sys.stdin", stream)
+    assert main(["chat", "--model", str(tiny_folder), "--img_path", str(asked_about)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("\n> ") == 3
+    assert "was read as GB18030" in printed.out
+    assert printed.err == ""
+
+
+def test_answers_are_written_in_the_encoding_that_is_named(
+    asked_about: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(out, encoding="utf-8"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(GBK_LINE + b"/undo\n")))
+    call = ["chat", "--model", str(tiny_folder), "--img_path", str(asked_about)]
+    assert main([*call, "--encoding", "gbk"]) == 0
+    sys.stdout.flush()
+    assert b"Taken back: " + GBK_LINE in out.getvalue()
+    assert main([*call, "--encoding", "base64"]) == 2
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_bytes_are_read_as_what_they_must_be(text: str, encoding: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "encoding"),
-    [("Что на картинке?", "cp1251"), ("何が写っていますか", "shift_jis"), ("何が写っていますか", "euc_jp"),
+    [("Что на картинке?", "cp1251"), ("catфото слева", "cp1251"), ("何が写っていますか", "shift_jis"), ("何が写っていますか", "euc_jp"),
      ("그림에 무엇이 있습니까", "cp949"), ("Что на картинке?", "koi8-r")],
 )  # fmt: skip
 def test_what_cannot_be_told_is_refused_unless_it_is_named_or_the_machine_is_set_to_it(
