@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from PIL import Image, ImageChops, UnidentifiedImageError
@@ -34,7 +34,7 @@ class Decoded:
     format: str
     turn: int = 1
     profile: bytes | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -53,10 +53,11 @@ def guarded(called: str, max_pixels: int) -> Iterator[None]:
     except UnidentifiedImageError:
         raise unreadable(called) from None
     except Exception as error:  # a damaged file makes Pillow raise anything at all
-        if any(words in str(error).lower() for words in _HUNGRY):
+        why = " ".join(str(error).split())
+        if any(words in why.lower() for words in _HUNGRY):
             raise too_hungry(called) from error
         raise PictureError(
-            f"The picture{called} is damaged or cut short ({error}). Send it again.",
+            f"The picture{called} is damaged or cut short ({why}). Send it again.",
             code="picture_truncated",
         ) from error
 
@@ -80,30 +81,37 @@ def decode(
         )
     if len(data) > max_bytes:
         raise too_large(len(data), max_bytes, called)
-    without = bare(data)
+    without, refuse = bare(data), partial(_refuse, max_pixels, called)
     data, notes = without.data, tuple[str, ...]()
     if boxed.is_boxed(data):
         if not boxed.is_picture(data):
             raise unreadable(called)
-        picture, kind, profile = boxed.read(data, partial(_refuse, max_pixels, called), called)
+        picture, kind, profile = boxed.read(data, refuse, called)
     else:
-        picture = Image.open(io.BytesIO(data), formats=_PLAIN)
-        kind = picture.format or ""
-        _refuse(max_pixels, called, picture.size)
-        no_end = kind in ("JPEG", "MPO") and jpeg_end.lacks_end(data)
-        try:
-            _load(picture, enough)
-        except (OSError, SyntaxError):
-            whole = jpeg_end.whole_without_end(data, _jpeg) if no_end else None
-            if whole is None:
-                raise
-            picture = whole
-        notes = (NO_END,) if no_end else ()
+        picture, kind, notes = _read(data, refuse, enough)
         profile = without.profile or picture.info.get("icc_profile")
     if kind == "PNG":
         picture = _as_the_png_says(picture, data)
     profile = profile if isinstance(profile, bytes) else None
     return Decoded(picture, kind, without.orientation, profile, notes)
+
+
+def _read(
+    data: bytes, refuse: Callable[[tuple[int, int]], None], enough: int
+) -> tuple[Image.Image, str, tuple[str, ...]]:
+    """What Pillow reads by itself: the picture, its format, notes."""
+    picture: Image.Image = Image.open(io.BytesIO(data), formats=_PLAIN)
+    kind = picture.format or ""
+    refuse(picture.size)
+    no_end = kind in ("JPEG", "MPO") and jpeg_end.lacks_end(data)
+    try:
+        _load(picture, enough)
+    except (OSError, SyntaxError):
+        whole = jpeg_end.whole_without_end(data, _jpeg) if no_end else None
+        if whole is None:
+            raise
+        picture = whole
+    return picture, kind, (NO_END,) if no_end else ()
 
 
 def _load(picture: Image.Image, enough: int) -> None:

@@ -5,11 +5,12 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
 from instructblip.images import open_as_lavis, open_upright, prepare
+from instructblip.imaging.bare import bare
 from tests.exif_bytes import ORIENTATION, exif, odd_ones
 from tests.heif_file import heic
 from tests.png_file import chunk
@@ -108,11 +109,16 @@ def test_every_orientation(kind: str, value: int) -> None:
 def test_an_odd_orientation_is_a_number_or_none(
     entry: tuple[int, int, int, bytes], turned: bool
 ) -> None:
-    kept = prepare(with_exif("JPEG", exif(None, entry)))
+    data = with_exif("JPEG", exif(None, entry))
+    kept = prepare(data)
     assert ((kept.width, kept.height) == SIZE[::-1]) is turned
+    assert bare(data).orientation == (6 if turned else 1)
 
 
-@given(st.binary(max_size=200))
+@given(st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda b: b"II*\0" + b)))
+@example(b"II*\0\xff\xff\xff\xff")
+@example(b"MM\0*\0\0\0\x08\xff\xff\1\x12")
+@example(b"II*\0")
 def test_any_bytes_as_exif(body: bytes) -> None:
     data = plain("JPEG", exif=b"Exif\0\0" + body)
     assert open_upright(data).size in (SIZE, SIZE[::-1])
