@@ -90,7 +90,7 @@ def find_columns(rows: Sequence[list[str]], is_picture: Fits, *, asked: bool) ->
         names[at or 0] = _PICTURES[0]
     if not any(name in _PROMPTS for name in names):
         at = _only(body, names, _is_question)
-        if at is None and not header and len(names) == 2:
+        if at is None and not header and len(first) == 2:
             at = next(n for n, name in enumerate(names) if not name)
         if at is not None:
             names[at] = _PROMPTS[0]

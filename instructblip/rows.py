@@ -199,7 +199,9 @@ def _decoded(data: bytes, encoding: str | None) -> Decoded:
         return decode(data) if not broken else escaped
     try:
         return decode(data)
-    except BadRequest:
+    except BadRequest as error:
+        if error.values.get("encoding") != "UTF-8":  # what its byte order mark says, and is not
+            raise
         return escaped
 
 

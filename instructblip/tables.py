@@ -67,7 +67,8 @@ def find_dialect(
     is_picture: Callable[[str], int],
     default: str = ",",
 ) -> Dialect:
-    """The dialect in which most is understood: a header's names, then cells that are pictures.
+    """The dialect in which most is understood: a header's names, then cells that are pictures, then
+    rows of the same number of cells.
 
     :class:`csv.Sniffer` counts characters alone, and takes a letter for the delimiter of a list of
     short questions.
@@ -86,11 +87,13 @@ def find_dialect(
     quotes = ('"',) if '"' in head else ('"', "'")
     tried = [Dialect(d, quote, lenient=True) for quote in quotes for d in order]
 
-    def understood(dialect: Dialect) -> tuple[int, int]:
+    def understood(dialect: Dialect) -> tuple[int, int, bool]:
         found = [cells for _, cells in islice(csv_records(head, dialect), _SAMPLE)]
         rows = [cells for cells in found if isinstance(cells, list)]
         names = sum(map(is_name, rows[0])) if rows and found[0] is rows[0] else 0
-        return names, sum(max(map(is_picture, cells)) for cells in rows if len(cells) > 1)
+        pictures = sum(max(map(is_picture, cells)) for cells in rows if len(cells) > 1)
+        widths = {len(cells) for cells in rows}
+        return names, pictures, len(widths) == 1 and widths != {1} and len(rows) == len(found)
 
     return max(tried, key=understood)  # the first of equals
 

@@ -255,6 +255,7 @@ def test_a_broken_object_of_an_array_spoils_itself(folder: Path) -> None:
         ("1,a.png,cat\n2,a.png,dog\n", "“1”, “a.png”, “cat”"),
         ("nr,one,two\n1,a.png,a.png\n", "“nr”, “one”, “two”"),
         ("id,question\n1,what is it?\n", "“id”, “question”"),
+        ("a.png what is it\na.png why\n", "“a.png what is it”"),
     ],
 )
 def test_a_list_that_cannot_be_told_is_one_error_that_says_what_was_seen(
@@ -265,6 +266,16 @@ def test_a_list_that_cannot_be_told_is_one_error_that_says_what_was_seen(
     assert error.code == "list_columns"
     assert seen in str(error)
     assert "img_path and prompt" in str(error)
+
+
+def test_pictures_without_a_suffix_that_are_not_there_yet(folder: Path) -> None:
+    (folder / "x.csv").write_text("pics/0001;what, is it\npics/0002;how many\n")
+    assert asked(folder / "x.csv") == [("pics/0001", "what, is it"), ("pics/0002", "how many")]
+
+
+def test_a_list_that_is_not_what_its_mark_says(folder: Path) -> None:
+    (folder / "x.csv").write_bytes("img_path,prompt\na.png,what\n".encode("utf-16") + b"\0")
+    assert "not UTF-16-LE" in str(refused(folder / "x.csv"))
 
 
 def test_a_list_of_which_nothing_can_be_asked_is_one_error(folder: Path) -> None:
