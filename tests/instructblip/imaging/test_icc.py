@@ -127,6 +127,12 @@ def test_greys_go_by_their_profile(mode: str) -> None:
     assert near(middle(prepare(encoded(image, "PNG", icc_profile=linear)).data), wanted)
 
 
+def test_a_grey_picture_goes_by_a_profile_of_colours() -> None:
+    made = profile(1, LINEAR)
+    data = encoded(Image.new("L", (30, 30), 60), "JPEG", icc_profile=made)
+    assert near(middle(prepare(data).data), converted((60, 60, 60), made))
+
+
 @pytest.mark.parametrize("alpha", [0, 128, 255])
 def test_transparency_and_a_profile(alpha: int) -> None:
     data = encoded(Image.new("RGBA", (9, 9), (*GREEN, alpha)), "PNG", icc_profile=profile(P3))
@@ -157,9 +163,17 @@ def test_a_damaged_profile_refuses_no_picture(at: int, value: int) -> None:
 def test_pictures_that_are_srgb_stay_as_they_are_to_the_bit() -> None:
     image = Image.merge("RGB", [Image.effect_noise((64, 64), 90) for _ in "rgb"])
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    at = struct.unpack_from(">L", srgb, srgb.index(b"rXYZ") + 4)[0] + 8  # red's X, in 1/65536
+    red = struct.unpack_from(">l", srgb, at)[0]
+    nearly = srgb[:at] + struct.pack(">l", red + 60) + srgb[at + 4 :]  # as other makers round it
+    plain = image.tobytes()
+    assert converted((200, 10, 10), nearly) != converted((200, 10, 10), srgb)
     for kind in FORMATS[:4]:
-        data = encoded(image, kind, icc_profile=srgb)
-        assert open_upright(data).tobytes() == Image.open(io.BytesIO(data)).convert("RGB").tobytes()
+        for made in (srgb, nearly):
+            data = encoded(image, kind, icc_profile=made)
+            assert open_upright(data).tobytes() == (
+                plain if kind != "JPEG" else Image.open(io.BytesIO(data)).tobytes()
+            )
 
 
 @pytest.mark.parametrize("kind", FORMATS)
