@@ -105,7 +105,7 @@ def test_the_p3_picture() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk_goes_by_its_profile(kind: str) -> None:
+def test_cmyk_goes_by_its_profile(kind: str, tmp_path: Path) -> None:
     ink = (200, 20, 60, 0)
     made = cmyk_profile()
     data = encoded(Image.new("CMYK", (40, 40), ink), kind, icc_profile=made)
@@ -113,18 +113,27 @@ def test_cmyk_goes_by_its_profile(kind: str) -> None:
     wanted = converted(ink, made, "CMYK")
     assert not near(wanted, naive, 20)
     assert near(middle(prepare(data).data), wanted, 6)
+    told: list[str] = []
+    (tmp_path / "a").write_bytes(data)
+    assert near(open_as_lavis(tmp_path / "a", told.append).getpixel((9, 9)), naive, 6)
+    assert told == ["lavis_colours"]
     bare = encoded(Image.new("CMYK", (40, 40), ink), kind)
     assert near(middle(prepare(bare).data), naive, 6)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
-def test_greys_go_by_their_profile(mode: str) -> None:
+def test_greys_go_by_their_profile(mode: str, tmp_path: Path) -> None:
     linear = profile(1, LINEAR, grey=True)
     value = 257 * 60 if mode == "I;16" else 60
     image = Image.new("I;16" if mode == "I;16" else "L", (30, 30), value).convert(mode)
     wanted = converted((60,), linear, "L")
     assert wanted[0] > 120
-    assert near(middle(prepare(encoded(image, "PNG", icc_profile=linear)).data), wanted)
+    data = encoded(image, "PNG", icc_profile=linear)
+    assert near(middle(prepare(data).data), wanted)
+    told: list[str] = []
+    (tmp_path / "a").write_bytes(data)
+    open_as_lavis(tmp_path / "a", told.append)
+    assert told == ["lavis_deep" if mode == "I;16" else "lavis_colours"]
 
 
 def test_a_grey_picture_goes_by_a_profile_of_colours() -> None:
