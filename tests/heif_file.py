@@ -52,6 +52,7 @@ def heic(
     exif: bytes = b"",
     colours: bytes = b"",
     kind: bytes = b"hvc1",
+    configuration: bytes = b"",
 ) -> bytes:
     """A file with one picture.
 
@@ -60,16 +61,19 @@ def heic(
         turn: irot's count of quarter turns against the clock.
         exif: from TIFF's header on.
         colours: what the box ``colr`` holds.
-        kind: the type of the item.
+        kind: the type of the item; ``configuration``: the box that belongs to it, in place of hvcC.
     """
     slices = [unit for unit in units() if _kind(unit) < _VPS]
     coded = b"".join(struct.pack(">L", len(unit)) + unit for unit in slices)
-    properties = [box(b"ispe", struct.pack(">LL", *SIZE), version=0), _configuration()]
+    properties = [
+        box(b"ispe", struct.pack(">LL", *SIZE), version=0),
+        configuration or _configuration(),
+    ]
     if colours:
         properties.append(box(b"colr", colours))
     if turn is not None:
         properties.append(box(b"irot", bytes([turn])))
-    essential = [n for n, part in enumerate(properties) if part[4:8] in (b"hvcC", b"irot")]
+    essential = [n for n, part in enumerate(properties) if part[4:8] not in (b"ispe", b"colr")]
     indices = bytes((n + 1) | (0x80 if n in essential else 0) for n in range(len(properties)))
     items, data = [(1, kind)], [coded]
     references = b""

@@ -25,7 +25,7 @@ _TIFF_TAGS = frozenset(
     (256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324,
      325, 338, 339, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 34675)
 )  # fmt: skip
-_ORIENTATION, _PROFILE = 274, 34675
+_ORIENTATION = 274
 # An entry of a HEIF file's list of items, of version 2 or 3, that is an item of EXIF.
 _EXIF_ITEM = re.compile(rb"infe(?:\x02.{3}.{2}|\x03.{3}.{4}).{2}(?=Exif)", re.DOTALL)
 
@@ -179,8 +179,7 @@ def _bare_tiff(data: bytes) -> bytes:
     kept = []
     for place in range(first, first + count * size, size):
         tag, kind, values = struct.unpack_from(order + entry, data, place)
-        sound = {_ORIENTATION: kind in (3, 4) and values == 1, _PROFILE: kind in (1, 7)}
-        if tag in _TIFF_TAGS and sound.get(tag, True):
+        if tag in _TIFF_TAGS and (tag != _ORIENTATION or (kind in (3, 4) and values == 1)):
             kept.append(data[place : place + size])
     end = first + count * size + struct.calcsize(order + pointer)
     directory = struct.pack(order + count_type, len(kept)) + b"".join(kept)

@@ -23,6 +23,7 @@ from instructblip.imaging.orientation import in_exif, turned
 _BRANDS = re.compile(
     rb"mif[123]|msf1|miaf|MiH[ABEe]|MiPr|MiAn|MA1[AB]|av[ic][fsio]|he[iv][cmsx]|jpe[gs]|j2[ki][1is]|vvi[cs]|tmap"
 )
+_LACKING = re.compile("not been built in|Unsupported feature")  # libheif, of codecs and the like
 _NCLX = re.compile(rb"colrnclx\0(.)\0(.)", re.DOTALL)  # codes of ITU-T H.273
 
 
@@ -45,7 +46,7 @@ def read(
 
     Args:
         data: the file.
-        check: called with (width, height) before it is decoded, and after; to raise.
+        check: called with (width, height) before it is decoded; to raise.
         called: the file's name with a blank before it, for messages; or empty.
 
     Returns:
@@ -69,7 +70,6 @@ def read(
         # Pillow tells the turn as EXIF. The file's own EXIF is not there any more, and counts for
         # nothing: AVIF and HEIF turn by properties alone. libheif turns by itself.
         picture, kind = turned(coded, in_exif(coded.info.get("exif") or b"")), "AVIF"
-    check(picture.size)
     return picture, kind, picture.info.get("icc_profile") or _coded_profile(picture, data, kind)
 
 
@@ -94,9 +94,9 @@ def _read_heif(data: bytes, check: Callable[[tuple[int, int]], None], called: st
             raise _not_here(called, "it holds no picture in HEVC")
         check(heif.size)
         picture: Image.Image = heif.to_pillow()
-    except RuntimeError as error:
-        if "not been built in" in str(error):  # libheif's word for a codec that it lacks
-            raise _not_here(called, str(error)) from error
+    except (RuntimeError, SyntaxError) as error:
+        if _LACKING.search(str(error)):
+            raise _not_here(called, " ".join(str(error).split())) from error
         raise
     return picture
 
@@ -113,7 +113,7 @@ def _branded(data: bytes, brand: bytes) -> bytes:
         if size < 8:  # to the end of the file, or of a size in 64 bits: no ``meta`` is
             break
         at += size
-    if b"meta" not in kinds or b"moov" in kinds:  # ``moov``: a film, or a sequence
+    if b"meta" not in kinds:  # nothing but a sequence
         return data
     others = max(int.from_bytes(data[:4], "big") // 4 - 4, 0)  # the compatible ones
     return data[:8] + brand + data[12:16] + brand * others + data[16 + 4 * others :]

@@ -187,17 +187,20 @@ def differs(picture: Image.Image, profile: bytes | None) -> bool:
     """Whether a profile means other colours than sRGB for a picture of this mode."""
     if not profile or picture.mode not in _FITS.get(profile[16:20], ()):
         return False
-    return picture.mode == "CMYK" or not _like_srgb(profile)
+    return not _like_srgb(profile)
 
 
 def _converted(picture: Image.Image, profile: bytes) -> Image.Image | None:
-    if profile[16:20] == b"RGB " and _like_srgb(profile):
-        return None
+    """None where the profile cannot be used, or changes nothing."""
+    deep = picture.mode == "I;16"  # which Pillow would clip
+    return None if not deep and _like_srgb(profile) else _through(picture, profile)
+
+
+def _through(picture: Image.Image, profile: bytes) -> Image.Image | None:
     try:
-        converted = ImageCms.applyTransform(picture, _transform(profile, picture.mode))
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return ImageCms.applyTransform(picture, _transform(profile, picture.mode))
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, AttributeError):
         return None
-    return converted
 
 
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
@@ -211,13 +214,15 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
 def _like_srgb(profile: bytes) -> bool:
     """Whether colours change by no more than rounding; such pictures stay as they are, to the bit."""
     steps = range(0, 256, 51)
-    colours = bytes(v for r in steps for g in steps for b in steps for v in (r, g, b))
-    colours += bytes(v for v in range(256) for _ in "rgb")
-    sample = Image.frombytes("RGB", (len(colours) // 3, 1), colours)
-    try:
-        converted = ImageCms.applyTransform(sample, _transform(profile, "RGB"))
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, AttributeError):
+    ramp = bytes(v for v in range(256) for _ in "rgb")
+    colours = bytes(v for r in steps for g in steps for b in steps for v in (r, g, b)) + ramp
+    if profile[16:20] == b"GRAY":
+        sample, wanted = Image.frombytes("L", (256, 1), bytes(range(256))), ramp
+    elif profile[16:20] == b"RGB ":
+        sample, wanted = Image.frombytes("RGB", (len(colours) // 3, 1), colours), colours
+    else:
+        return False
+    seen = _through(sample, profile)
+    if seen is None:
         return True  # it cannot be used
-    if converted is None:  # it would be, were it made in place
-        return True
-    return max(abs(a - b) for a, b in zip(converted.tobytes(), colours, strict=True)) <= _ALIKE
+    return max(abs(a - b) for a, b in zip(seen.tobytes(), wanted, strict=True)) <= _ALIKE

@@ -46,14 +46,13 @@ def whole_without_end(data: bytes, load: Callable[[bytes], Image.Image]) -> Imag
     Raises:
         whatever ``load`` raises.
     """
-    body = data.rstrip(b"\xff")
     noise = random.Random(0).choices(range(0xFF), k=_FILL)
     filler = bytes(noise)
-    last = _RESTART.findall(body)
+    last = _RESTART.findall(data)
     following = bytes((0xFF, 0xD0 + (last[-1][1] - 0xD0 + 1) % 8 if last else 0xD0))
     # Where the data ends at a restart, only what stands behind the next one is looked at.
-    one = load(body + bytes(_FILL) + _END)
-    other = load(body + filler + following + filler + _END)
+    one = load(data + bytes(_FILL) + _END)
+    other = load(data + filler + following + filler + _END)
     return one if _equal(one, other) else None
 
 

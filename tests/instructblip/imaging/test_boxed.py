@@ -11,7 +11,7 @@ from PIL import Image
 from instructblip.errors import PictureError
 from instructblip.images import open_as_lavis, open_upright, prepare
 from tests.exif_bytes import exif
-from tests.heif_file import QUARTERS, SIZE, heic
+from tests.heif_file import QUARTERS, SIZE, box, heic
 
 DATA = Path(__file__).parents[2] / "data" / "pictures"
 AVIF = (DATA / "real.avif").read_bytes()
@@ -130,12 +130,22 @@ def test_the_telephones_own_picture() -> None:
 # --- what is refused -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [b"avc1", b"av01", b"jpeg", b"j2k1", b"vvc1", b"unci", b"xyz0"])
+@pytest.mark.parametrize("kind", [b"avc1", b"av01", b"jpeg", b"j2k1", b"vvc1", b"unci"])
 def test_a_heif_that_is_not_hevc_is_refused_in_words(kind: bytes) -> None:
-    assert code_of(heic(kind=kind)) in ("picture_heic", "picture_truncated")
-    if kind == b"avc1":
-        with pytest.raises(PictureError, match="Save it as JPEG"):
-            prepare(heic(kind=kind))
+    with pytest.raises(PictureError, match="Save it as JPEG") as caught:
+        prepare(heic(kind=kind))
+    assert caught.value.code == "picture_heic"
+
+
+@pytest.mark.parametrize(
+    ("kind", "configuration"),
+    [
+        (b"avc1", box(b"avcC", b"\1\x42\0\x0a\xff\xe0\0")),
+        (b"vvc1", box(b"vvcC", bytes(8), version=0)),
+    ],
+)
+def test_a_heif_in_another_codec_is_refused_in_words(kind: bytes, configuration: bytes) -> None:
+    assert code_of(heic(kind=kind, configuration=configuration)) == "picture_heic"
 
 
 @pytest.mark.parametrize("keep", [0.99, 0.7, 0.3, 0.1])
@@ -165,5 +175,21 @@ def test_without_its_decoder_a_heic_is_refused_in_words(monkeypatch: pytest.Monk
     ],
 )
 def test_the_size_is_bounded_before_it_is_decoded(width: int, height: int, code: str) -> None:
-    data = heic().replace(struct.pack(">LL", *SIZE), struct.pack(">LL", width, height))
-    assert code_of(data) == code
+    told = struct.pack(">LL", width, height)
+    assert code_of(heic().replace(struct.pack(">LL", *SIZE), told)) == code
+    avif = AVIF.replace(struct.pack(">LL", 224, 224), told)
+    assert code_of(avif) == (code if code == "picture_bomb" else "picture_truncated")
+
+
+def test_a_size_that_is_told_wrongly_is_damage() -> None:
+    data = heic().replace(struct.pack(">LL", *SIZE), struct.pack(">LL", 8, 8))
+    assert code_of(data) == "picture_truncated"
+
+
+def test_the_first_picture_of_a_sequence_counts() -> None:
+    out = io.BytesIO()
+    frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
+    frames[0].save(out, "AVIF", save_all=True, append_images=frames[1:])
+    for brand in (b"avis", b"avif", b"mif1"):
+        data = out.getvalue()[:8] + brand + out.getvalue()[12:]
+        assert open_upright(prepare(data).data).getpixel((9, 9))[0] > 200  # type: ignore[index]

@@ -114,6 +114,15 @@ def test_gamma_is_applied_at_every_depth(colour: int, depth: int, value: float) 
         assert near(pixel, [srgb((sample / top) ** (1 / value))] * 3, 3), sample
 
 
+@pytest.mark.parametrize("depth", DEPTHS[0])
+def test_gamma_beside_a_transparent_grey(depth: int) -> None:
+    top = 2**depth - 1
+    seen = pixels(png([[[0], [top // 2], [top]]], 0, depth, gamma(1.0), key(0)))
+    assert seen[0] == WHITE
+    assert top < 2 or near(seen[1], [srgb((top // 2) / top)] * 3, 3)
+    assert near(seen[2], WHITE)
+
+
 @pytest.mark.parametrize("chunks", [
     [gamma(0.45455)], [gamma(0.0)], [gamma(1000)], [(b"gAMA", b"")], [(b"sRGB", b"\0"), gamma(1.0)],
     [gamma(0.45455), (b"cHRM", struct.pack(">8L", *[0] * 8))],
@@ -186,9 +195,14 @@ def test_tiff_floats_are_scaled_by_their_range(values: list[float]) -> None:
     assert near(seen[2], WHITE)
 
 
+def test_tiff_floats_of_one_value_are_read() -> None:
+    assert pixels(tiff(ramp("F", [7.5, 7.5]))) == [(0, 0, 0)] * 2
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_tiff_floats_that_are_no_numbers_are_read(value: float) -> None:
-    assert len(pixels(tiff(ramp("F", [0.0, value, 1.0])))) == 3
+    seen = pixels(tiff(ramp("F", [0.0, value, 1.0])))
+    assert (seen[0], seen[2]) == ((0, 0, 0), WHITE)
 
 
 @pytest.mark.parametrize(

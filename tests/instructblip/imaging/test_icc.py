@@ -105,7 +105,7 @@ def test_the_p3_picture() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk_goes_by_its_profile(kind: str) -> None:
+def test_cmyk_goes_by_its_profile(kind: str, tmp_path: Path) -> None:
     ink = (200, 20, 60, 0)
     made = cmyk_profile()
     data = encoded(Image.new("CMYK", (40, 40), ink), kind, icc_profile=made)
@@ -113,18 +113,33 @@ def test_cmyk_goes_by_its_profile(kind: str) -> None:
     wanted = converted(ink, made, "CMYK")
     assert not near(wanted, naive, 20)
     assert near(middle(prepare(data).data), wanted, 6)
+    told: list[str] = []
+    (tmp_path / "a").write_bytes(data)
+    assert near(open_as_lavis(tmp_path / "a", told.append).getpixel((9, 9)), naive, 6)
+    assert told == ["lavis_colours"]
     bare = encoded(Image.new("CMYK", (40, 40), ink), kind)
     assert near(middle(prepare(bare).data), naive, 6)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
-def test_greys_go_by_their_profile(mode: str) -> None:
+def test_greys_go_by_their_profile(mode: str, tmp_path: Path) -> None:
     linear = profile(1, LINEAR, grey=True)
     value = 257 * 60 if mode == "I;16" else 60
     image = Image.new("I;16" if mode == "I;16" else "L", (30, 30), value).convert(mode)
     wanted = converted((60,), linear, "L")
     assert wanted[0] > 120
-    assert near(middle(prepare(encoded(image, "PNG", icc_profile=linear)).data), wanted)
+    data = encoded(image, "PNG", icc_profile=linear)
+    assert near(middle(prepare(data).data), wanted)
+    told: list[str] = []
+    (tmp_path / "a").write_bytes(data)
+    open_as_lavis(tmp_path / "a", told.append)
+    assert told == ["lavis_deep" if mode == "I;16" else "lavis_colours"]
+
+
+def test_a_grey_picture_goes_by_a_profile_of_colours() -> None:
+    made = profile(1, LINEAR)
+    data = encoded(Image.new("L", (30, 30), 60), "JPEG", icc_profile=made)
+    assert near(middle(prepare(data).data), converted((60, 60, 60), made))
 
 
 @pytest.mark.parametrize("alpha", [0, 128, 255])
@@ -157,9 +172,17 @@ def test_a_damaged_profile_refuses_no_picture(at: int, value: int) -> None:
 def test_pictures_that_are_srgb_stay_as_they_are_to_the_bit() -> None:
     image = Image.merge("RGB", [Image.effect_noise((64, 64), 90) for _ in "rgb"])
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    at = struct.unpack_from(">L", srgb, srgb.index(b"rXYZ") + 4)[0] + 8  # red's X, in 1/65536
+    red = struct.unpack_from(">l", srgb, at)[0]
+    nearly = srgb[:at] + struct.pack(">l", red + 60) + srgb[at + 4 :]  # as other makers round it
+    plain = image.tobytes()
+    assert converted((200, 10, 10), nearly) != converted((200, 10, 10), srgb)
     for kind in FORMATS[:4]:
-        data = encoded(image, kind, icc_profile=srgb)
-        assert open_upright(data).tobytes() == Image.open(io.BytesIO(data)).convert("RGB").tobytes()
+        for made in (srgb, nearly):
+            data = encoded(image, kind, icc_profile=made)
+            assert open_upright(data).tobytes() == (
+                plain if kind != "JPEG" else Image.open(io.BytesIO(data)).tobytes()
+            )
 
 
 @pytest.mark.parametrize("kind", FORMATS)
