@@ -91,7 +91,7 @@ def read_properties(path: Path) -> Properties:
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} cannot be read as JSON ({error}). Restore it, or remove it if the folder "
             "holds official InstructBLIP weights.",

@@ -21,11 +21,11 @@ from instructblip.checkpoints.layout import (
     is_lavis,
     is_transformers,
 )
+from instructblip.checkpoints.tokenizer import Tokenizer
 from instructblip.checkpoints.values import inner
 from instructblip.checkpoints.weights import weight_files
 from instructblip.errors import CheckpointError
 from instructblip.properties import FILE_NAME, Properties, official_properties, read_properties
-from instructblip.quantised import QUANTISED
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "embedded"
 
@@ -128,17 +128,29 @@ def _open_transformers(folder: Path) -> Source:
     config = instructblip_config(folder / "config.json", _checked_config(folder))
     weights = weight_files(folder)
     found = index(weights.files)
-    if getattr(config, QUANTISED, None) is None:
-        refuse_tensors(folder, found)
+    refuse_tensors(folder, found)
     entries = tuple(
         copied(name, stored) for name, stored in found.items() if not name.endswith(IGNORED)
     )
     check_entries(config, entries, (), str(folder))
+    words = folder / "tokenizer.model"
+    _check_words(words, Tokenizer(words).size, config.text_config.vocab_size)
     return Source(
         folder, "transformers", {file.name: file for file in weights.files}, config, entries,
-        _properties(folder, config), folder / "tokenizer.model", lambda: _qformer_tokenizer(folder),
-        weights.notes,
+        _properties(folder, config), words,
+        lambda: _qformer_tokenizer(folder, config.qformer_config.vocab_size), weights.notes,
     )  # fmt: skip
+
+
+def _check_words(file: Path, words: int, rows: int) -> None:
+    """Each word that a tokenizer knows has a row in the weights; rows to spare are common."""
+    if words > rows:
+        raise CheckpointError(
+            f"{file} has {words} words, the weights have rows for {rows}: they belong to two models. "
+            "Copy the tokenizer that came with the weights.",
+            code="checkpoint_misfit",
+            name=str(file),
+        )
 
 
 def _open_lavis(folder: Path, files: LavisFiles) -> Source:
@@ -222,13 +234,17 @@ def _properties(folder: Path, config: Any) -> Properties:
     return properties
 
 
-def _qformer_tokenizer(folder: Path) -> Any:
+def _qformer_tokenizer(folder: Path, rows: int) -> Any:
     from transformers import AutoTokenizer
 
     inner = folder / "qformer_tokenizer"
     try:
-        return AutoTokenizer.from_pretrained(inner, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            inner, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # whatever values of unknown origin set off in the library
         raise CheckpointError(
             f"{inner} holds no BERT tokenizer ({error}). Fetch the folder again.", name=str(inner)
         ) from error
+    _check_words(inner, len(tokenizer), rows)
+    return tokenizer

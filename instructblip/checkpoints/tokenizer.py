@@ -51,10 +51,14 @@ class Tokenizer:
 
     def __init__(self, model_file: Path) -> None:
         data = _read(model_file)
+        if not data:  # the library takes it for a model without words
+            raise _wrong(model_file, "is empty")
         try:
             self._model = sentencepiece.SentencePieceProcessor(model_proto=data)
         except Exception as error:  # whatever bytes of unknown origin set off in the library
             raise _wrong(model_file, f"is not a SentencePiece model ({error})") from error
+        if int(self._model.eos_id()) < 0:
+            raise _wrong(model_file, "is not a SentencePiece model with an end of text (</s>)")
         self.start_id = self.end_id = int(self._model.eos_id())
         self.size = int(self._model.vocab_size())
         self.fingerprint = hashlib.sha256(data).hexdigest()[:16]

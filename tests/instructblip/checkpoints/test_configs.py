@@ -134,6 +134,11 @@ def test_old_forms_load_as_before(folder: Path, tiny_folder: Path, name: str) ->
     assert same_answers(ours, plain)
 
 
+def test_no_padding_in_the_old_form_is_none(folder: Path) -> None:
+    change(folder / "config.json", TEXT, pad_token_id=-1)
+    assert open_source(folder).config.text_config.pad_token_id is None
+
+
 def same_answers(ours: Any, plain: Any) -> bool:
     ids = torch.arange(12)[None]
     with torch.inference_mode():

@@ -13,7 +13,7 @@ import instructblip
 from instructblip.checkpoints import EMBEDDED
 from instructblip.errors import DeviceError
 from instructblip.properties import read_properties, write_properties
-from tests.instructblip.checkpoints.conftest import refused
+from tests.instructblip.checkpoints.conftest import DATA, refused
 from tests.tiny import make_checkpoint
 
 
@@ -151,3 +151,20 @@ def test_properties_are_read_back_as_they_were_written(folder: Path, tmp_path: P
         properties = read_properties(path)
         write_properties(tmp_path / "again.json", properties)
         assert read_properties(tmp_path / "again.json") == properties
+
+
+@pytest.mark.parametrize("content", [b"", b"words", b"<html>"])
+def test_a_tokenizer_that_is_none_is_named(folder: Path, content: bytes) -> None:
+    (folder / "tokenizer.model").write_bytes(content)
+    assert f"{folder / 'tokenizer.model'} is" in refused(folder)
+
+
+def test_a_tokenizer_with_more_words_than_rows_is_named(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(DATA / "vicuna" / "tokenizer.model", folder)  # 1000 words
+    assert "1000 words, the weights have rows for" in refused(folder)
+
+
+def test_a_qformer_tokenizer_with_more_words_than_rows_is_named(folder: Path) -> None:
+    shutil.rmtree(folder / "qformer_tokenizer")
+    shutil.copytree(DATA / "bert", folder / "qformer_tokenizer")
+    assert "3005 words, the weights have rows for" in refused(folder)
