@@ -161,7 +161,7 @@ def _language_model(
     word = verdict.family.word if verdict.family else ""
     then = (
         "Give Vicuna v1.1, or merge its delta: python -m instructblip vicuna. If you trained this "
-        f"Q-Former on it yourself, say so in {files.sizes or files.blip.parent / CONFIG}: "
+        f"Q-Former on it yourself, say so in {files.folder / CONFIG}: "
         f'{{"language_model": "{word}"}}.'
     )
     check_family(folder, verdict, then, trained_on)

@@ -33,7 +33,7 @@ class LavisFiles:
     """LAVIS's parts.
 
     ``eva`` may be absent where ``blip`` is a whole checkpoint; ``eva_absent`` is the sentence for
-    where it is not. ``sizes`` is a config.json with what the tensors cannot tell.
+    where it is not. ``sizes`` is a config.json of ``folder`` with what the tensors cannot tell.
     """
 
     vicuna: Path
@@ -41,6 +41,7 @@ class LavisFiles:
     blip: Path
     eva: Path | None
     sizes: Path | None
+    folder: Path
     eva_absent: str = ""
 
 
@@ -86,6 +87,7 @@ def find_lavis(folder: Path, places: Places = Places()) -> LavisFiles:
         or _one(folder, BLIP, "--instruct-blip", _blip_absent),
         eva=_file(places.eva, "--eva") or _in_caches(folder, caches, EVA, "--eva"),
         sizes=sizes if sizes.is_file() and not is_transformers(folder) else None,
+        folder=folder,
         eva_absent=_eva_absent(folder, caches),
     )
 
