@@ -158,7 +158,6 @@ def open_as_lavis(path: str | Path, tell: Callable[[str], None] | None = None) -
         if tell is not None:
             for code in (*decoded.notes, *_lavis_differences(decoded)):
                 tell(code)
-        decoded.picture.info.pop("transparency", None)  # it changes no pixel of RGB
         return _bare(decoded.picture.convert("RGB"))
 
 

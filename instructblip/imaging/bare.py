@@ -79,8 +79,8 @@ def _bare_jpeg(data: bytes) -> Bare:
         body = data[at + 4 : at + length]
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
             exif.append(body[6:])
-        elif marker == 0xE1 and body.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
-            xmp = xmp or body
+        elif marker == 0xE1:
+            xmp = xmp or body  # nothing else is known to be there
         profile = marker == 0xE2 and body.startswith(b"ICC_PROFILE\0")
         named = marker in (0xE0, 0xEE) or profile
         if named or not (0xE0 <= marker <= 0xEF or marker == 0xFE):

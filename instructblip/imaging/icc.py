@@ -1,7 +1,7 @@
 """Colours as a file describes them → an ICC profile, and pictures with one → sRGB.
 
 Sources: ICC.1:2022 (profiles); ITU-T H.273 (codes of primaries and curves); ITU-R BT.2100 (PQ and
-HLG); lindbloom.com/Eqn_ChromAdapt (Bradford's matrix).
+HLG) and BT.2408 (its white); Lam 1985, ICC.1 annex E (Bradford's matrix).
 """
 
 from __future__ import annotations

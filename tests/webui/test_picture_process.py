@@ -87,6 +87,17 @@ def test_what_its_user_should_know_comes_back() -> None:
         process.close()
 
 
+def test_only_known_notes_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"width": 1, "height": 1, "mime": "image/png", "format": "PNG"}
+    header = json.dumps(said | {"notes": [NO_END, "gone", "<script>"]}).encode()
+    monkeypatch.setattr(picture_process, "read_frame", lambda pipe, at_most: header)
+    process = PictureProcess(Limits())
+    try:
+        assert process.read(picture()).notes == (NO_END,)
+    finally:
+        process.close()
+
+
 def test_what_is_no_picture_is_said_by_the_process() -> None:
     assert outcome(b"") == "picture_empty"
     assert outcome(b"no picture") == "picture_unreadable"
