@@ -41,7 +41,8 @@ KEYS = sorted(messages("en"))
 STARTUP = {
     "address", "port_taken", "bad_setting", "key_damaged", "store_damaged", "store_newer",
     "share_failed", "checkpoint_kind", "checkpoint_tensors", "properties",
-    "tokenizer", "checkpoint_ambiguous", "checkpoint_file", "checkpoint_misfit", "device_unknown",
+    "tokenizer", "checkpoint_ambiguous", "checkpoint_file", "checkpoint_misfit", "checkpoint_value",
+    "device_unknown",
     "dtype_unknown", "kv_memory",
     # Said by the command line alone.
     "auth_file", "encoding_unknown", "folder_empty", "list_columns", "list_empty", "list_spreadsheet",

@@ -110,4 +110,4 @@ def test_whatever_the_bytes_are_something_is_left(kind: str, data: st.DataObject
     for each in (changed, whole[:at]):
         found = bare(each)
         assert 1 <= found.orientation <= 8
-        assert len(found.data) <= len(each)
+        assert len(found.data) <= len(each) + 4  # a directory of a TIFF gets the end that it lacks
