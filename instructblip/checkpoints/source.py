@@ -22,7 +22,7 @@ from instructblip.checkpoints.layout import (
     is_transformers,
 )
 from instructblip.checkpoints.tokenizer import Tokenizer
-from instructblip.checkpoints.values import inner
+from instructblip.checkpoints.values import inner, shown
 from instructblip.checkpoints.weights import weight_files
 from instructblip.errors import CheckpointError
 from instructblip.properties import FILE_NAME, Properties, official_properties, read_properties
@@ -187,7 +187,7 @@ def _checked_config(folder: Path) -> dict[str, Any]:
     elif config["model_type"] == "llama":
         raise _language_model_alone(folder)
     raise CheckpointError(
-        f"{folder} holds {found} with the language model {llm!r}. Supported: {ARCHITECTURE} "
+        f"{folder} holds {shown(found)} with the language model {shown(llm)}. Supported: {ARCHITECTURE} "
         "with a LLaMA (Vicuna) language model; FLAN-T5 and BLIP-2 are not.",
         code="checkpoint_kind",
         name=str(folder),

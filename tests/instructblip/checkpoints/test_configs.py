@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import InstructBlipForConditionalGeneration
@@ -262,6 +262,7 @@ KEYS = st.sampled_from([(TEXT, key) for key in (*LLAMA, "rope_scaling", "rope_pa
 
 
 @settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
+@example(where=("", "architectures"), value=["\x1f"])
 @given(where=KEYS, value=ANY)
 def test_any_value_loads_or_is_refused_in_words(
     tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory, where: tuple[str, str], value: Any
