@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import TypeVar
 
 from instructblip.engine.base import PastTurn, Request
 from instructblip.errors import PromptTooLong, UnknownTurn
@@ -56,6 +57,7 @@ class TextSegment:
         yield from self.ids
 
 
+T = TypeVar("T")
 Segment = ImageSegment | TextSegment
 
 
@@ -134,9 +136,7 @@ def context_budget(properties: Properties, max_new_tokens: int) -> int:
     return properties.context_length - min(max_new_tokens, properties.context_length // 4)
 
 
-def trim_start(
-    turns: Sequence[PastTurn], length: Callable[[Sequence[PastTurn]], int], budget: int
-) -> int:
+def trim_start(turns: Sequence[T], length: Callable[[Sequence[T]], int], budget: int) -> int:
     """The index of the first kept turn, replaying the conversation's growth."""
     start = 0
     for end in range(1, len(turns) + 1):

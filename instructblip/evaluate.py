@@ -145,31 +145,43 @@ def _converse(
     language: str = "en",
     without: str = "",
 ) -> None:
-    from instructblip.triples import f1
-
-    picture = _register(engine, scene, blank=without == "picture")
+    picture = register(engine, scene, blank=without == "picture")
     history: list[PastTurn] = []
     for turn in talk:
         past = () if without == "history" else tuple(history)
-        request = Request("e", turn.question, picture, past, engine.card.generation)
-        got = ""
-        for delta in engine.submit(request):
-            got += delta.text
-        if delta.error is not None:
-            raise delta.error
-        score = scores[_label(turn)]
-        by_triples = turn.kind in BY_TRIPLES
-        score.add(
-            turn.question, turn.answer, got, f1(got, turn.answer, language) if by_triples else None
-        )
-        spent = delta.statistics
-        score.speed.append((spent.first_token, spent.new_tokens, spent.decode))
-        history.append(
-            PastTurn("e", turn.question, picture, delta.answer_ids, got, delta.qformer_text)
-        )
+        history.append(ask(engine, turn, picture, past, scores[_label(turn)], language))
 
 
-def _register(engine: Engine, scene: Scene, blank: bool) -> str:
+def ask(
+    engine: Engine,
+    turn: Exchange,
+    picture: str,
+    past: Sequence[PastTurn],
+    score: Score,
+    language: str = "en",
+    layout: str | None = None,
+) -> PastTurn:
+    """Ask one question and count the answer; gives the turn as later ones read it."""
+    from instructblip.triples import f1
+
+    request = Request(
+        "e", turn.question, picture, tuple(past), engine.card.generation, layout=layout
+    )
+    got = ""
+    for delta in engine.submit(request):
+        got += delta.text
+    if delta.error is not None:
+        raise delta.error
+    by_triples = turn.kind in BY_TRIPLES
+    points = f1(got, turn.answer, language) if by_triples else None
+    score.add(turn.question, turn.answer, got, points)
+    spent = delta.statistics
+    score.speed.append((spent.first_token, spent.new_tokens, spent.decode))
+    return PastTurn("e", turn.question, picture, delta.answer_ids, got, delta.qformer_text)
+
+
+def register(engine: Engine, scene: Scene, blank: bool = False) -> str:
+    """Give the engine a scene's picture (or a blank one); its id."""
     from PIL import Image
 
     data = io.BytesIO()
@@ -193,12 +205,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--ablate", action="store_true",
         help="also with another instruction for the Q-Former, without history, without picture",
     )  # fmt: skip
+    parser.add_argument(
+        "--long", type=int, metavar="CHATS",
+        help="instead: so many chats of 40 turns in each layout, by fifths",
+    )  # fmt: skip
     parser.add_argument("--json", help="write figures to this file")
     parser.add_argument("--show-wrong", action="store_true")
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask, and print the tables."""
+    if args.long:
+        return _run_long(args)
     scores = _ask(args)
     print(report(scores, args.language))
     print(speed(scores))
@@ -218,6 +236,23 @@ def run(args: argparse.Namespace) -> int:
             k: {"share": s.share, "exact": s.exact, "asked": s.asked} for k, s in scores.items()
         }
         Path(args.json).write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    return 0
+
+
+def _run_long(args: argparse.Namespace) -> int:
+    from instructblip.checkpoints import load
+    from instructblip.engine.local import LocalEngine
+    from instructblip.long_chats import long_chats, report_long
+
+    engine = LocalEngine(load(args.model, device="cpu"))
+    try:
+        for layout in engine.card.layouts:
+            found = long_chats(
+                engine, layout, seed=args.seed, chats=args.long, language=args.language
+            )
+            print(report_long(layout, found, args.show_wrong), flush=True)
+    finally:
+        engine.close()
     return 0
 
 

@@ -22,7 +22,7 @@ from instructblip.training.vision import DenseHeads, PatchTargets
 
 GROUP_ONE, GROUP_TWO = slice(16, 20), slice(20, 24)
 HEADS = 2  # of the last cross-attention, told where to look
-BUCKETS = 4
+POSITIONS = 16_384  # of the language model's rows that run together
 WEIGHTS = {
     "language": 1.0, "attention": 1.0, "ground": 1.0, "grid": 0.25, "dense": 0.2,
     "cell": 0.5, "box": 0.7, "count": 0.25, "relation": 0.5, "compare": 0.5, "ratio": 0.5,
@@ -65,9 +65,7 @@ class JointModel(nn.Module):
         super().__init__()
         self.model = build(folder)
         # On a CPU and at these lengths plain attention trains 1.6 times as fast as the fused one.
-        self.model.vision_model.set_attn_implementation("eager")
-        self.model.qformer.set_attn_implementation("eager")
-        self.model.language_model.set_attn_implementation("eager")
+        self.attend("eager")
         table = torch.zeros(len(names), 4, dtype=torch.long)
         for name, index in names.items():
             ids = bert(name, add_special_tokens=False)["input_ids"][:4]
@@ -81,6 +79,12 @@ class JointModel(nn.Module):
         attention.query.register_forward_hook(lambda m, i, o: setattr(self._seen, "query", o))
         attention.key.register_forward_hook(lambda m, i, o: setattr(self._seen, "key", o))
 
+    def attend(self, how: str) -> None:
+        """Choose transformers' way to compute attention: eager or sdpa."""
+        self.model.vision_model.set_attn_implementation(how)
+        self.model.qformer.set_attn_implementation(how)
+        self.model.language_model.set_attn_implementation(how)
+
     @property
     def device(self) -> torch.device:
         """Where it trains."""
@@ -88,7 +92,7 @@ class JointModel(nn.Module):
 
     def loss(
         self, images: Tensor, truth: PatchTargets, batch: Batch
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and its parts; ``images`` [P, 3, 112, 112]."""
         features = self.model.vision_model(images).last_hidden_state
         seen = features[batch.pictures]
@@ -108,7 +112,7 @@ class JointModel(nn.Module):
             "dense": self.probes.dense.loss(features, truth)[0],
         }
         total = torch.stack([WEIGHTS[k] * v for k, v in parts.items()]).sum()
-        return total, {k: float(v.detach()) for k, v in parts.items()}
+        return total, {k: v.detach() for k, v in parts.items()}
 
     def _language(self, states: Tensor, batch: Batch) -> Tensor:
         tokens = self.model.language_projection(states)
@@ -116,18 +120,15 @@ class JointModel(nn.Module):
         slots = batch.ids == IMAGE
         embeds = llm.get_input_embeddings()(batch.ids.clamp(min=0)).to(tokens.dtype)
         embeds = embeds.masked_scatter(slots[..., None], tokens.flatten(0, 1))
-        wanted = batch.targets >= 0
-        lengths = (wanted * torch.arange(1, wanted.shape[1] + 1, device=self.device)).amax(1)
         losses, shares = [], []
-        # Rows of like length run together: padding would double the work.
-        for rows in lengths.argsort().chunk(BUCKETS):
-            longest = int(lengths[rows].max())
+        for chosen, longest in together(batch.lengths, POSITIONS):
+            rows = chosen.to(self.device)
             hidden = llm.model(inputs_embeds=embeds[rows, :longest], use_cache=False)
-            here = wanted[rows, :longest]
+            goals = batch.targets[rows, :longest]
+            here = goals >= 0
             logits = llm.lm_head(hidden.last_hidden_state[here]).float()
-            goal = batch.targets[rows, :longest][here]
             share = batch.weights[rows, :longest][here]
-            losses.append((cross_entropy(logits, goal, reduction="none") * share).sum())
+            losses.append((cross_entropy(logits, goals[here], reduction="none") * share).sum())
             shares.append(share.sum())
         return torch.stack(losses).sum() / torch.stack(shares).sum()
 
@@ -186,6 +187,21 @@ class JointModel(nn.Module):
         each = cross_entropy(self.probes.grid(cells).float().flatten(0, 1), goal, reduction="none")
         loss = (each * weight).sum() / weight.sum()
         return loss + cross_entropy(self.probes.grid_colour(cells).float().flatten(0, 1), hue)
+
+
+def together(lengths: Tensor, positions: int) -> list[tuple[Tensor, int]]:
+    """Rows that run together, and the longest's length: rows of like length, for padding costs time.
+
+    ``lengths`` [B]: of the rows. Each group has about so many ``positions``.
+    """
+    order = lengths.argsort(descending=True)
+    sizes = lengths[order].tolist()
+    groups, at = [], 0
+    while at < len(sizes):
+        many = max(positions // sizes[at], 1)
+        groups.append((order[at : at + many], sizes[at]))
+        at += many
+    return groups
 
 
 def _of_some(logits: Tensor, goal: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from instructblip.training.vision import vision_config
 
 QUERIES = 24
 CONTEXT = 1024
+NEW_TOKENS = 96  # of an answer, at most
 QFORMER_TOKENS = 64
 WIDTH = 192
 # Characters of simple Chinese questions, so that later training needs no new vocabulary.
@@ -139,7 +140,7 @@ def properties() -> dict[str, object]:
         "refusals": {
             "en": [OUTSIDE, UNKNOWN_ANSWER], "zh": [chinese.OUTSIDE, f"{chinese.UNKNOWN}。"],
         },
-        "generation": {"max_new_tokens": 96, "temperature": 0.0, "repetition_penalty": 1.0}, **ABOUT,
+        "generation": {"max_new_tokens": NEW_TOKENS, "temperature": 0.0, "repetition_penalty": 1.0}, **ABOUT,
     }  # fmt: skip
     assert set(values) - {"version"} <= set(Properties.__dataclass_fields__)
     return values

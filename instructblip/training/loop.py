@@ -11,6 +11,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -137,6 +138,8 @@ def train_joint(shop: Workshop, plan: Plan) -> Log:
     torch.set_num_threads(1)
     joint, settled = shop.model()
     joint.to(plan.device)
+    if plan.device != "cpu":
+        joint.attend("sdpa")
     # The number of steps before is not kept: the clock makes each chunk's scenes new ones.
     seed = plan.seed + (int(shop.joint.stat().st_mtime) if shop.joint.exists() else 0)
     torch.manual_seed(seed)
@@ -159,7 +162,9 @@ def _loop(
     chosen = optimisers(joint, plan.peak, PARTS)
     settle = 0.0 if settled else min(SETTLE / 60 / plan.minutes, SETTLE_SHARE)
     budget, saved = Budget(plan.minutes, plan.steps), time.monotonic()
-    loader = DataLoader(material, batch_size=None, num_workers=plan.workers)
+    several: dict[str, Any] = {"prefetch_factor": 4} if plan.workers else {}
+    loader = DataLoader(material, batch_size=None, num_workers=plan.workers, **several)
+    before: tuple[int, dict[str, Tensor]] | None = None
     for sample in loader:
         if (done := budget.spend()) is None:
             return
@@ -174,10 +179,16 @@ def _loop(
         for optimiser in chosen:
             optimiser.step()
             optimiser.zero_grad()
-        log.step(budget.seconds, sample.talks, parts)
+        if before is not None:  # reading this step's losses would wait for the device
+            log.step(budget.seconds, before[0], _read(before[1]))
+        before = sample.talks, parts
         if time.monotonic() - saved > SAVE_EVERY:
             save(joint, out)
             saved = time.monotonic()
+
+
+def _read(parts: dict[str, Tensor]) -> dict[str, float]:
+    return dict(zip(parts, torch.stack([p.float() for p in parts.values()]).tolist(), strict=True))
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from instructblip.scenes import UNKNOWN, Scene
-from instructblip.training.batches import Batch, Collator
+from instructblip.training.batches import Batch, Collator, Talk
 from instructblip.training.dialogues import Dialogues, Exchange
 from instructblip.training.vision import PatchTargets, fresh_scene, pixels, strange_scene, targets
 
@@ -21,7 +21,10 @@ STRANGE_SHARE = 0.1  # of scenes are one unknown drawing, changed, against namin
 CHANGE_SHARE = 0.12
 TRIES = 12  # scenes drawn for one type of question
 LOOK_UPS = {"exists": 3, "where": 3, "relation": 3, "compare": 6}  # the slowest to learn
-Talk = list[tuple[int, Exchange]]  # each exchange with its scene's index
+LONG_SHARE = 0.12  # long dialogues, of the scenes of a step: half about one scene, half about many
+LONGEST = {"append": 30, "refresh": 40, "keep": 40}  # turns; the context holds some 20 in append
+LAYOUTS = {"append": 0.5, "refresh": 0.3, "keep": 0.2}
+Turns = list[tuple[int, Exchange]]  # each exchange with its scene's index
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Sample:
 
 
 class Material(IterableDataset[Sample]):
-    """``pictures`` scenes a step with two dialogues each; every worker draws its own."""
+    """``pictures`` scenes a step, each with a few dialogues of up to three turns, and some long
+    dialogues; every worker draws its own."""
 
     def __init__(
         self, collator: Collator, names: dict[str, int], *, seed: int, pictures: int = 40,
@@ -64,7 +68,7 @@ class Material(IterableDataset[Sample]):
 
     def _draw(self, rng: random.Random, talks: Dialogues) -> tuple[list[Scene], list[Talk]]:
         scenes: list[Scene] = []
-        drawn: list[Talk] = []
+        drawn: list[Turns] = []
         while len(scenes) < self._pictures or not drawn:
             kind = None
             if rng.random() < float(self.look_ups):
@@ -72,7 +76,26 @@ class Material(IterableDataset[Sample]):
             scene, made = self._scene(rng, talks, kind)
             drawn += [[(len(scenes), exchange) for exchange in talk] for talk in made if talk]
             scenes.append(scene)
-        return scenes, _change_pictures(rng, drawn)
+        long = self._long(rng, talks, scenes, drawn)
+        short = [Talk(tuple(t), _layout(rng)) for t in _change_pictures(rng, drawn)]
+        return scenes, short + long
+
+    def _long(
+        self, rng: random.Random, talks: Dialogues, scenes: list[Scene], short: list[Turns]
+    ) -> list[Talk]:
+        """Dialogues as long as the context, or as people are patient."""
+        made = []
+        for _ in range(round(LONG_SHARE * len(scenes))):
+            layout = _layout(rng)
+            turns = rng.randint(4, LONGEST[layout])
+            said: Turns = []
+            if rng.random() < 0.5:
+                at = rng.randrange(len(scenes))
+                said = [(at, turn) for turn in _about(talks, scenes[at], turns)]
+            while len(said) < turns:  # also where one scene has not enough to talk about
+                said += rng.choice(short)
+            made.append(Talk(tuple(said[-turns:]), layout))
+        return made
 
     def _scene(
         self, rng: random.Random, talks: Dialogues, kind: str | None
@@ -91,14 +114,21 @@ class Material(IterableDataset[Sample]):
     def _talk(
         self, rng: random.Random, talks: Dialogues, scene: Scene, kind: str | None
     ) -> list[Exchange]:
-        turns = rng.choices((1, 2, 3), (0.5, 0.3, 0.2))[0]
-        # A picture of nothing but unknown things is as foreign as a photograph.
-        if all(thing.name == UNKNOWN for thing in scene.objects):
-            return talks.outside(turns)
-        return talks.dialogue(scene, turns, kind)
+        return _about(talks, scene, rng.choices((1, 2, 3), (0.5, 0.3, 0.2))[0], kind)
 
 
-def _change_pictures(rng: random.Random, talks: list[Talk]) -> list[Talk]:
+def _about(talks: Dialogues, scene: Scene, turns: int, kind: str | None = None) -> list[Exchange]:
+    # A picture of nothing but unknown things is as foreign as a photograph.
+    if all(thing.name == UNKNOWN for thing in scene.objects):
+        return talks.outside(turns)
+    return talks.dialogue(scene, turns, kind)
+
+
+def _layout(rng: random.Random) -> str:
+    return rng.choices(list(LAYOUTS), list(LAYOUTS.values()))[0]
+
+
+def _change_pictures(rng: random.Random, talks: list[Turns]) -> list[Turns]:
     """Put the last turns of another dialogue before some: a new picture in mid-chat."""
     for n in range(1, len(talks)):
         if rng.random() < CHANGE_SHARE:
