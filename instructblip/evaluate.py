@@ -209,6 +209,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--long", type=int, metavar="CHATS",
         help="instead: so many chats of 40 turns in each layout, by fifths",
     )  # fmt: skip
+    parser.add_argument(
+        "--easy-vqa", type=Path, metavar="FOLDER",
+        help="instead: the public easy-VQA set, the folder data/test of PyPI's package easy-vqa",
+    )  # fmt: skip
     parser.add_argument("--json", help="write figures to this file")
     parser.add_argument("--show-wrong", action="store_true")
 
@@ -217,6 +221,8 @@ def run(args: argparse.Namespace) -> int:
     """Ask, and print the tables."""
     if args.long:
         return _run_long(args)
+    if args.easy_vqa:
+        return _run_easy_vqa(args)
     scores = _ask(args)
     print(report(scores, args.language))
     print(speed(scores))
@@ -253,6 +259,25 @@ def _run_long(args: argparse.Namespace) -> int:
             print(report_long(layout, found, args.show_wrong), flush=True)
     finally:
         engine.close()
+    return 0
+
+
+def _run_easy_vqa(args: argparse.Namespace) -> int:
+    from instructblip.checkpoints import load
+    from instructblip.easy_vqa import ask_all, made_by_grammar, read_questions, report_easy_vqa
+    from instructblip.engine.local import LocalEngine
+
+    questions = read_questions(args.easy_vqa)
+    engine = LocalEngine(load(args.model, device="cpu"))
+    try:
+        forms, groups = ask_all(engine, questions)
+    finally:
+        engine.close()
+    print(report_easy_vqa(forms, groups, made_by_grammar()))
+    if args.show_wrong:
+        for form in forms.values():
+            for question, wanted, got in form.wrong[:4]:
+                print(f"{question!r} wanted {wanted!r} got {got!r}")
     return 0
 
 
