@@ -108,8 +108,8 @@ def report_easy_vqa(forms: dict[str, Form], groups: dict[str, Form], own: set[st
     ]
     lines += ["", "| form | the grammar's own | right | of |", "| --- | --- | --- | --- |"]
     for name, form in sorted(forms.items(), key=lambda item: -item[1].asked):
-        mine = "yes" if name in own else "no"
-        lines.append(f"| {name} | {mine} | {_share([form])} | {form.asked} |")
+        its = "yes" if name in own else "no"
+        lines.append(f"| {name} | {its} | {_share([form])} | {form.asked} |")
     for mine, title in ((True, "forms of the grammar"), (False, "other forms")):
         those = [form for name, form in forms.items() if (name in own) is mine]
         if those:
