@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,10 @@ STYLES: dict[str, tuple[str, str, str]] = {
     "fluent": ("iconify-json-fluent-emoji-1", "MIT", "Fluent Emoji, Microsoft"),
     "emojione": (
         "iconify-json-emojione", "CC-BY-4.0", "EmojiOne 2, Ranks.com (emojione.com)"),
+    "openmoji": ("iconify-json-openmoji", "CC-BY-SA-4.0", "OpenMoji, HfG Schwäbisch Gmünd"),
 }  # fmt: skip
-TEST_STYLE = "emojione"  # never trained on
+# Never trained on; openmoji, drawn with lines, is the hard one, and its licence is share-alike.
+TEST_STYLES = ("emojione", "openmoji")
 
 # Drawings whose name the model is not taught; near twins of the classes are left out.
 _NOT_UNKNOWN = [
@@ -210,32 +213,44 @@ def unknown_slugs(sets: list[dict[str, Any]], count: int, seed: int = 5) -> list
     return good[:count]
 
 
-def build(icons: Path, out: Path, unknown: int = 120) -> None:
-    """Write one WebP sheet a style and ``index.json`` into ``out``."""
+def build(icons: Path, out: Path, unknown: int = 120, only: Sequence[str] = ()) -> None:
+    """Write one WebP sheet a style and ``index.json`` into ``out``.
+
+    ``only``: the styles to draw; the others keep the sheets and entries that ``out`` has.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    sets = {style: find_icons(icons, prefix) for style, (prefix, _, _) in STYLES.items()}
+    needed = {"noto", "twemoji", "emojione", *(only or STYLES)}
+    sets = {s: find_icons(icons, prefix) for s, (prefix, _, _) in STYLES.items() if s in needed}
     strange = unknown_slugs([sets["noto"], sets["twemoji"], sets["emojione"]], unknown)
+    path = out / "index.json"
+    kept = json.loads(path.read_text("utf-8"))["styles"] if only and path.exists() else {}
     index: dict[str, Any] = {
         "tile": TILE,
         "classes": {name: kind for kind, group in CLASSES.items() for name in group},
-        "test_style": TEST_STYLE,
-        "styles": {},
+        "test_styles": TEST_STYLES,
+        "styles": kept,
     }
-    for style, loaded in sets.items():
-        wanted = [(name, s) for g in CLASSES.values() for name, ss in g.items() for s in ss.split()]
-        # two styles of unknown drawings train, the test style's own are for the test
-        if style in ("noto", "twemoji", TEST_STYLE):
-            wanted += [("?", slug) for slug in strange]
-        tiles = [(n, p) for n, s in wanted if (p := render(loaded, s)) is not None]
-        missing = {n for n, _ in wanted} - {n for n, _ in tiles}
-        if missing:
-            print(f"{style}: no icon for {sorted(missing)}")
-        columns = 16
-        sheet = Image.new("RGBA", (columns * TILE, -(-len(tiles) // columns) * TILE))
-        for i, (_, picture) in enumerate(tiles):
-            sheet.paste(picture, (i % columns * TILE, i // columns * TILE))
+    for style in only or STYLES:
+        # two styles of unknown drawings train, the test styles' own are for the test
+        more = strange if style in ("noto", "twemoji", *TEST_STYLES) else []
+        names, sheet = _sheet(style, sets[style], more)
         sheet.save(out / f"{style}.webp", quality=82, method=6, alpha_quality=70)
         index["styles"][style] = {
-            "licence": STYLES[style][1], "credit": STYLES[style][2], "tiles": [n for n, _ in tiles],
+            "licence": STYLES[style][1], "credit": STYLES[style][2], "tiles": names,
         }  # fmt: skip
-    (out / "index.json").write_text(json.dumps(index, indent=None, separators=(",", ":")), "utf-8")
+    path.write_text(json.dumps(index, indent=None, separators=(",", ":")), "utf-8")
+
+
+def _sheet(style: str, loaded: dict[str, Any], strange: list[str]) -> tuple[list[str], Image.Image]:
+    """The names of a style's tiles, "?" for unknown things, and the sheet that holds them."""
+    wanted = [(name, s) for g in CLASSES.values() for name, ss in g.items() for s in ss.split()]
+    wanted += [("?", slug) for slug in strange]
+    tiles = [(n, p) for n, s in wanted if (p := render(loaded, s)) is not None]
+    missing = {n for n, _ in wanted} - {n for n, _ in tiles}
+    if missing:
+        print(f"{style}: no icon for {sorted(missing)}")
+    columns = 16
+    sheet = Image.new("RGBA", (columns * TILE, -(-len(tiles) // columns) * TILE))
+    for i, (_, picture) in enumerate(tiles):
+        sheet.paste(picture, (i % columns * TILE, i // columns * TILE))
+    return [n for n, _ in tiles], sheet

@@ -21,10 +21,12 @@ NAMES: dict[str, str] = {
     "shoe": "鞋", "hat": "帽子", "dress": "裙子", "T-shirt": "衬衫", "glasses": "眼镜",
     "circle": "圆形", "square": "方形", "triangle": "三角形", "star": "星形", "heart": "心形",
     "diamond": "菱形", "cross": "十字", "ring": "圆环", "arrow": "箭头",
+    "rectangle": "矩形", "oval": "椭圆", "pentagon": "五边形", "hexagon": "六边形",
 }  # fmt: skip
 COLOURS = {
     "red": "红色", "orange": "橙色", "yellow": "黄色", "green": "绿色", "blue": "蓝色", "purple": "紫色",
     "pink": "粉色", "brown": "棕色", "black": "黑色", "white": "白色", "gray": "灰色",
+    "teal": "青色", "beige": "米色", "gold": "金色",
 }  # fmt: skip
 KINDS = {
     "animal": "动物", "fruit": "水果", "vegetable": "蔬菜", "food": "食物", "vehicle": "交通工具",

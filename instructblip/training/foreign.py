@@ -74,7 +74,7 @@ def _noise(rng: random.Random) -> Image.Image:
 
 
 def _pattern(rng: random.Random) -> Image.Image:
-    """Stripes, checks, rings or a moiré of two waves."""
+    """Stripes, checks, many rings or a moiré of two waves."""
     draw = np.random.default_rng(rng.getrandbits(32))
     y, x = np.mgrid[0:112, 0:112] / 112 - 0.5
     angle, rate = rng.uniform(0, np.pi), rng.uniform(4, 24)
@@ -83,7 +83,8 @@ def _pattern(rng: random.Random) -> Image.Image:
     if how < 0.3:
         wave = wave * np.sin(2 * np.pi * rate * (y * np.cos(angle) - x * np.sin(angle)))
     elif how < 0.5:
-        wave = np.sin(2 * np.pi * rate * np.hypot(x - rng.uniform(-0.4, 0.4), y))
+        many = max(rate, 9)  # a few rings would be rings
+        wave = np.sin(2 * np.pi * many * np.hypot(x - rng.uniform(-0.4, 0.4), y))
     if rng.random() < 0.6:
         wave = np.sign(wave)
     one, two = draw.integers(0, 256, (2, 3))

@@ -31,7 +31,7 @@ from instructblip.scenes import (
     atlas,
     compose,
 )
-from instructblip.training.augment import touch_icon, touch_picture
+from instructblip.training.augment import touch_icon, touch_scene
 from instructblip.training.budget import Budget
 from instructblip.training.foreign import foreign
 from instructblip.training.log import Log
@@ -40,7 +40,8 @@ PATCH = 16
 GRID = SIZE // PATCH
 BACKGROUND = 0
 FOREIGN = "foreign"  # the style of a picture from outside
-TOUCHED = 0.65  # share of scenes whose icons are changed
+FLAT = 0.06  # share of pictures that hold one plain shape, as other programs draw it
+TOUCHED = 0.65  # share of the other scenes whose icons and whole are changed
 
 
 def class_names() -> list[str]:
@@ -77,15 +78,16 @@ def fresh_scene(
     """A training picture: mostly a composed scene, its icons changed; sometimes a foreign one."""
     if rng.random() < foreign_share:
         return Scene(foreign(rng, photos), (), FOREIGN)
+    if rng.random() < FLAT:
+        return compose(rng, flat=True)
     touch = touch_icon if rng.random() < TOUCHED else None
     scene = compose(rng, touch=touch)
-    return Scene(touch_picture(rng, scene.image), scene.objects, scene.style) if touch else scene
+    return touch_scene(rng, scene) if touch else scene
 
 
 def strange_scene(rng: random.Random) -> Scene:
     """One unknown drawing, its colours and outlines changed: as foreign as a photograph."""
-    scene = compose(rng, count=1, touch=touch_icon, only="unknown")
-    return Scene(touch_picture(rng, scene.image), scene.objects, scene.style)
+    return touch_scene(rng, compose(rng, count=1, touch=touch_icon, only="unknown"))
 
 
 def patch_owner(scene: Scene) -> np.ndarray:

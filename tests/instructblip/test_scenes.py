@@ -5,8 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from instructblip.scenes import ATLAS, COLOURS, SHAPES, atlas, compose, phrase
+from instructblip.colours import ground_of, share_of
+from instructblip.scenes import ATLAS, COLOURS, SHAPES, Scene, Thing, atlas, compose, phrase
 
 
 def test_a_seed_repeats_and_seeds_differ() -> None:
@@ -19,10 +21,11 @@ def test_a_seed_repeats_and_seeds_differ() -> None:
 def test_the_world_is_as_large_as_stated() -> None:
     book = atlas()
     assert len(book.classes) >= 60
-    assert len(SHAPES) == 9
-    assert len(COLOURS) == 11
+    assert len(SHAPES) == 13
+    assert len(COLOURS) == 14
     assert len(book.train_styles) >= 5
-    assert book.test_style not in book.train_styles
+    assert len(book.test_styles) == 2
+    assert not set(book.test_styles) & set(book.train_styles)
     assert sum(f.stat().st_size for f in ATLAS.iterdir()) < 4 * 2**20
     for style in book.tiles.values():
         assert set(style) - {"?"} <= set(book.classes)
@@ -66,17 +69,86 @@ def test_a_letter_is_seen_smaller_than_a_square_of_the_same_tile() -> None:
     assert np.mean(shares["letter"]) < 0.65 < np.mean(shares["animal"])
 
 
+def named_pixels(scene: Scene, thing: Thing) -> float:
+    """Share of the pixels in a thing's box that clearly bear its colour's name."""
+    size = scene.image.width
+    spot = scene.image.crop(tuple(round(v * size) for v in thing.box))
+    return share_of(np.asarray(spot).reshape(-1, 3), thing.colour or "")
+
+
 def test_a_colour_in_the_truth_is_the_colour_in_the_picture() -> None:
-    checked = 0
-    for seed in range(200):
-        scene = compose(seed, count=1)
+    shares = []
+    for seed in range(120):
+        scene = compose(seed, count=1, only="shape", size=160)
+        shares.append(named_pixels(scene, scene.objects[0]))
+    # an outline's colour covers little of its box, a plain shape's most
+    assert min(shares) > 0.03
+    assert np.median(shares) > 0.45
+
+
+def test_a_shapes_box_fits_it() -> None:
+    for seed in range(150):
+        scene = compose(seed, count=1, only="shape", size=200)
         thing = scene.objects[0]
-        if thing.name in ("circle", "square"):
-            x, y = (int(c * scene.image.width) for c in thing.centre)
-            pixel = np.array(scene.image.getpixel((x, y)))
-            assert np.abs(pixel - np.array(COLOURS[thing.colour])).max() < 40
-            checked += 1
-    assert checked >= 5
+        wide, high = thing.box[2] - thing.box[0], thing.box[3] - thing.box[1]
+        assert (wide, high) == pytest.approx(thing.seen)
+        if thing.name in ("rectangle", "oval", "square", "circle"):
+            inside = min(thing.box[:2]) > 0 and max(thing.box[2:]) < 1
+            long = max(wide, high) / min(wide, high)
+            if inside and thing.name in ("square", "circle"):
+                assert long < 1.15
+            elif inside:
+                assert 1.05 < long < 3.3
+
+
+def test_every_shape_and_colour_comes_up_small_and_large_also_cut_by_the_border() -> None:
+    rng = random.Random(4)
+    things = [compose(rng, count=1, only="shape").objects[0] for _ in range(700)]
+    assert {t.name for t in things} == set(SHAPES)
+    assert {t.colour for t in things} == set(COLOURS)
+    longest = [max(t.seen) for t in things]
+    assert min(longest) < 0.13
+    assert max(longest) > 0.8
+    cut = [t for t in things if 0 in t.box[:2] or 1 in t.box[2:]]
+    assert 0.02 < len(cut) / len(things) < 0.2
+
+
+def test_a_ground_is_named_where_it_is_plainly_of_one_colour() -> None:
+    rng = random.Random(6)
+    scenes = [compose(rng) for _ in range(800)]
+    named = [s for s in scenes if s.ground]
+    assert 0.27 < len(named) / len(scenes) < 0.45
+    grounds = [s.ground for s in named]
+    assert set(grounds) <= set(COLOURS)
+    assert len(set(grounds)) >= 12
+    assert max(set(grounds), key=grounds.count) == "white"
+    for scene in named:
+        assert all(t.colour != scene.ground for t in scene.objects)
+
+
+@pytest.mark.parametrize(
+    ("tone", "ground"),
+    [
+        ((255, 255, 255), "white"), ((0, 0, 0), "black"), ((128, 128, 128), "gray"),
+        ((0, 0, 255), "blue"), ((173, 216, 230), None), ((230, 230, 250), None),
+        ((245, 245, 220), "beige"), ((0, 255, 255), None),
+    ],
+)  # fmt: skip
+def test_the_ground_of_plain_pictures(tone: tuple[int, int, int], ground: str | None) -> None:
+    assert ground_of(Image.new("RGB", (112, 112), tone)) == ground
+    split = Image.new("RGB", (112, 112), tone)
+    split.paste((255, 120, 0), (0, 0, 56, 112))
+    assert ground_of(split) is None
+
+
+def test_flat_pictures_hold_one_plain_shape_on_a_light_ground() -> None:
+    rng = random.Random(8)
+    scenes = [compose(rng, flat=True) for _ in range(200)]
+    assert {s.image.size for s in scenes} == {(112, 112)}
+    assert all(len(s.objects) == 1 and s.objects[0].kind == "shape" for s in scenes)
+    corners = [np.array(s.image)[[0, 0, -1, -1], [0, -1, 0, -1]] for s in scenes]
+    assert np.median([c.min() for c in corners]) > 200
+    assert compose(3, flat=True).objects == compose(3, flat=True).objects
 
 
 def test_phrases_have_their_article() -> None:
