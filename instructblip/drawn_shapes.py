@@ -139,8 +139,8 @@ def unsteady(rng: random.Random, points: np.ndarray, wobble: float) -> np.ndarra
 
 def style(rng: random.Random, name: str, side: int, flat: bool = False) -> Style:
     """A way of painting a shape that is ``side`` pixels large."""
-    # without it a small oval is a rectangle
-    smooth = rng.random() < (0.25 if flat else 0.85) or (side < 16 and name == "oval")
+    # without it a small circle is a square
+    smooth = rng.random() < (0.25 if flat else 0.85) or (side < 14 and name in ("circle", "oval"))
     draw = rng.random()
     if flat or side < 20 or draw < 0.46:
         return Style(smooth)
