@@ -75,25 +75,26 @@ def shade(rng: random.Random, name: str) -> RGB:
 def near_name(rgb: tuple[float, ...] | np.ndarray) -> str | None:
     """As :func:`name_of`, from a table of 32 steps a channel: quick, and rounded."""
     r, g, b = (int(v * (31 / 255) + 0.5) for v in rgb)
-    return (*COLOURS, None)[_table()[r, g, b]]
+    return (*COLOURS, None)[_table()[0, r, g, b]]
 
 
 def ground_of(image: Image.Image, cells: int = 8) -> str | None:
     """The one name that every part of a picture bears, as a background's; else ``None``."""
     parts = np.asarray(image.resize((cells, cells), Image.Resampling.BOX, reducing_gap=1.0))
-    found = _lookup(parts)
+    found = _lookup(parts, 1)
     index = int(found.flat[0])
     return tuple(COLOURS)[index] if index < len(COLOURS) and (found == index).all() else None
 
 
 def share_of(parts: np.ndarray, name: str) -> float:
-    """Share of the colours in [n, 3] (0..255) that bear a name."""
+    """Share of the colours in [n, 3] (0..255) that bear a name, by the quick table."""
     return float((_lookup(parts) == tuple(COLOURS).index(name)).mean()) if len(parts) else 0.0
 
 
-def _lookup(parts: np.ndarray) -> np.ndarray:
+def _lookup(parts: np.ndarray, clear: int = 0) -> np.ndarray:
     step = (parts * (31 / 255) + 0.5).astype(np.intp)
-    return _table()[step[..., 0], step[..., 1], step[..., 2]]
+    found: np.ndarray = _table()[clear, step[..., 0], step[..., 1], step[..., 2]]
+    return found
 
 
 @functools.lru_cache(maxsize=1)
@@ -145,10 +146,10 @@ def _shades() -> dict[str, list[RGB]]:
 
 @functools.lru_cache(maxsize=1)
 def _table() -> np.ndarray:
-    """[32, 32, 32] index of the name, of clear colours only; ``len(COLOURS)`` for the others."""
+    """[2, 32, 32, 32] index of the name, ``len(COLOURS)`` for none; then of clear colours only."""
     step = np.arange(32) * (255 / 31)
     every = np.stack(np.meshgrid(step, step, step, indexing="ij"), -1).reshape(-1, 3)
     index = {name: i for i, name in enumerate((*COLOURS, ""))}
     names, clear = _names(every)
-    found = [index[n] if c else len(COLOURS) for n, c in zip(names, clear, strict=True)]
-    return np.array(found).reshape(32, 32, 32)
+    found = np.array([index[name] for name in names])
+    return np.stack([found, np.where(clear, found, len(COLOURS))]).reshape(2, 32, 32, 32)

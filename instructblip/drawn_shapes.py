@@ -17,9 +17,10 @@ SHAPES = (
     "circle", "square", "triangle", "star", "heart", "diamond", "cross", "ring", "arrow",
     "rectangle", "oval", "pentagon", "hexagon",
 )  # fmt: skip
-SIMPLE = ("circle", "square", "triangle", "rectangle", "oval")  # known at a tenth of the side
+SIMPLE = ("circle", "square", "triangle", "rectangle")  # known at a twelfth of the side
 LONG = (1.35, 3.0)  # a rectangle's longer side over the shorter; an oval's up to 2.4
 RGB = tuple[int, int, int]
+VISIBLE = 64  # coverage of 255 from which a pixel counts as part of a thing
 _ROUND = np.stack(
     [f(np.linspace(0, 2 * np.pi, 48, endpoint=False)) for f in (np.cos, np.sin)], -1
 )  # fmt: skip
@@ -138,7 +139,8 @@ def unsteady(rng: random.Random, points: np.ndarray, wobble: float) -> np.ndarra
 
 def style(rng: random.Random, name: str, side: int, flat: bool = False) -> Style:
     """A way of painting a shape that is ``side`` pixels large."""
-    smooth = rng.random() < (0.25 if flat else 0.85)
+    # without it a small circle is a square
+    smooth = rng.random() < (0.25 if flat else 0.85) or (side < 14 and name in ("circle", "oval"))
     draw = rng.random()
     if flat or side < 20 or draw < 0.46:
         return Style(smooth)
@@ -198,12 +200,17 @@ def paint(
     image.paste(_filling(rng, rgb, side, how), corner, mask)
     if edge is not None:
         image.paste(how.ink or rgb, corner, edge)
-    box = (Image.composite(edge, mask, edge) if edge else mask).point(_HALF).getbbox()
-    left, top, right, bottom = box or (0, 0, side, side)
+    left, top, right, bottom = extent(Image.composite(edge, mask, edge) if edge else mask)
     return corner[0] + left, corner[1] + top, corner[0] + right, corner[1] + bottom
 
 
-_HALF = [255 * (v >= 64) for v in range(256)]
+def extent(coverage: Image.Image) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is visible of an 8-bit mask; all of it where nothing is."""
+    there = np.asarray(coverage) >= VISIBLE
+    rows, columns = np.flatnonzero(there.any(1)), np.flatnonzero(there.any(0))
+    if not len(rows):
+        return (0, 0, *coverage.size)
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _fill(

@@ -37,14 +37,12 @@ FLAT_SIZES = (0.10, 0.75)  # of the one shape of a flat picture
 LARGE = (0.80, 0.90)  # one thing in eight scenes of one
 SMALL = 0.14  # share of shapes that are made smaller than their place
 CUT, CUT_MOST = 0.10, 0.20  # share of lone shapes that the border cuts, and how much of them
-VISIBLE = 64  # coverage of 255 from which a pixel counts as part of a thing
 BORDER = 0.03  # centres stay this far from the borders of the 3x3 cells
 LETTERS = "ABCDEFGHKLMNPRSTUXYZ"
 DIGITS = "23456789"
 UNKNOWN = "unknown thing"
 Box = tuple[float, float, float, float]
 Touch = Callable[[random.Random, Image.Image], Image.Image]
-_SEEN = [255 * (v >= VISIBLE) for v in range(256)]
 _MASK = 144  # pixels of a cached letter or digit mask
 _COLOUR_NAMES = tuple(COLOURS)
 
@@ -149,7 +147,7 @@ def compose(
     """
     rng = random.Random(rng) if isinstance(rng, int) else rng
     if flat:
-        count, only = count or 1, "shape"
+        count = count or 1
     count = count or rng.choices(range(1, 6), COUNTS)[0]
     book = atlas()
     scene_style = style or rng.choice(book.train_styles)
@@ -159,7 +157,7 @@ def compose(
     things: list[Thing] = []
     for box in boxes:
         look = scene_style if style or rng.random() < 0.7 else rng.choice(book.train_styles)
-        name, kind = _choose(rng, things, book, only, flat)
+        name, kind = _flat_shape(rng, box) if flat else _choose(rng, things, book, only)
         if kind in ("shape", "letter", "digit"):
             things.append(_plain(rng, image, box, name, kind, count == 1, flat))
         else:
@@ -215,8 +213,10 @@ def _plain(
     under = image.resize((8, 8), Image.Resampling.BOX, (left, top, right, bottom), reducing_gap=1)
     colour, rgb = _colour(rng, np.asarray(under, dtype=np.float32).reshape(-1, 3).mean(0))
     if kind != "shape":
-        mask = _mask(name, rng.randrange(3)).rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR)
-        mask = mask.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        mask = _mask(name, rng.randrange(3)).resize(
+            (side, side), Image.Resampling.BILINEAR, reducing_gap=2.0
+        )
+        mask = mask.rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR)
         image.paste(rgb, (left, top), mask)
         return Thing(name, kind, colour, box, _seen(mask, size))
     if rng.random() < (0 if flat else SMALL):
@@ -274,9 +274,9 @@ def _icon(
         tile = touch(rng, tile)
     if rng.random() < 0.5:
         tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    tile = tile.resize((side, side), Image.Resampling.BICUBIC)
     if rng.random() < 0.4:
         tile = tile.rotate(rng.uniform(-15, 15), Image.Resampling.BILINEAR)
-    tile = tile.resize((side, side), Image.Resampling.BICUBIC)
     image.paste(tile, (left, top), tile)
     return Thing(name, kind, None, box, _seen(tile.getchannel("A"), size))
 
@@ -288,12 +288,18 @@ def _pixels(box: Box, size: int) -> tuple[int, int, int]:
 
 def _seen(coverage: Image.Image, size: int) -> tuple[float, float]:
     """Width and height of the covered part, in 0..1 of the picture's side."""
-    box = coverage.point(_SEEN).getbbox() or (0, 0, *coverage.size)
-    return (box[2] - box[0]) / size, (box[3] - box[1]) / size
+    left, top, right, bottom = drawn_shapes.extent(coverage)
+    return (right - left) / size, (bottom - top) / size
+
+
+def _flat_shape(rng: random.Random, box: Box) -> tuple[str, str]:
+    """Mostly what most programs draw, and only that where it is small."""
+    simple = box[2] - box[0] < 0.2 or rng.random() < 0.6
+    return rng.choice(SIMPLE if simple else SHAPES), "shape"
 
 
 def _choose(
-    rng: random.Random, earlier: list[Thing], book: Atlas, only: str | None, flat: bool
+    rng: random.Random, earlier: list[Thing], book: Atlas, only: str | None
 ) -> tuple[str, str]:
     """(name, kind) of the next object; sometimes a second one of an earlier name."""
     known = [t for t in earlier if t.kind != "unknown"]
@@ -302,8 +308,7 @@ def _choose(
         return again.name, again.kind
     group = only or rng.choices(list(KIND_SHARES), list(KIND_SHARES.values()))[0]
     if group == "shape":
-        # flat pictures mostly hold the shapes that most programs draw
-        return rng.choice(SIMPLE if flat and rng.random() < 0.7 else SHAPES), "shape"
+        return rng.choice(SHAPES), "shape"
     if group == "glyph":
         if rng.random() < 0.6:
             return f"letter {rng.choice(LETTERS)}", "letter"

@@ -91,16 +91,19 @@ def strange_scene(rng: random.Random) -> Scene:
 
 
 def patch_owner(scene: Scene) -> np.ndarray:
-    """[49] index of the object under each patch's centre (the last drawn wins), or -1."""
+    """[49] index of the object under each patch's centre (the last drawn wins), or -1.
+
+    One that lies between two rows or columns of centres has the row or column of its own.
+    """
     owner = np.full((GRID, GRID), -1)
     at = (np.arange(GRID) + 0.5) / GRID
     for index, thing in enumerate(scene.objects):
         x0, y0, x1, y1 = thing.box
-        inside = ((at >= y0) & (at <= y1))[:, None] & ((at >= x0) & (at <= x1))[None]
-        if not inside.any():
-            cx, cy = thing.centre
-            inside[int(cy * GRID), int(cx * GRID)] = True
-        owner[inside] = index
+        columns, rows = (at >= x0) & (at <= x1), (at >= y0) & (at <= y1)
+        for inside, middle in zip((columns, rows), thing.centre, strict=True):
+            if not inside.any():
+                inside[int(middle * GRID)] = True
+        owner[rows[:, None] & columns[None]] = index
     return owner.reshape(-1)
 
 

@@ -70,7 +70,7 @@ def test_a_letter_is_seen_smaller_than_a_square_of_the_same_tile() -> None:
 
 
 def named_pixels(scene: Scene, thing: Thing) -> float:
-    """Share of the pixels in a thing's box that clearly bear its colour's name."""
+    """Share of the pixels in a thing's box that bear its colour's name."""
     size = scene.image.width
     spot = scene.image.crop(tuple(round(v * size) for v in thing.box))
     return share_of(np.asarray(spot).reshape(-1, 3), thing.colour or "")
