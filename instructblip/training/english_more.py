@@ -58,7 +58,7 @@ RULES: dict[str, str] = {
         ! what might the {x} be
     """,
     "most": """
-        +++ (what|which)(<is>) the {best} (thing|object|item|one)[ <inpic>| here]
+        +++ (what<is>|which is) the {best} (thing|object|item|one)[ <inpic>| here]
         + (which|what) <thing> is[ the] {best}[ <inpic>]
         what(<is>) {best}
         (which|what) one is[ the] {best}
@@ -77,7 +77,7 @@ RULES: dict[str, str] = {
     """,
     "most_end": """
         ++ (what|which) <thing> is (furthest|farthest) {side}
-        (what|which)(<is>) the <thing> (furthest|farthest) {side}[ of <pic>]
+        (what<is>|which is) the <thing> (furthest|farthest) {side}[ of <pic>]
         what is (most|all the way) {side}
         the (one|<thing>) (furthest|farthest) {side}
         ! (which|what) <thing> (lies|is) closest to the {end}[ edge| border]
@@ -268,7 +268,7 @@ RULES: dict[str, str] = {
         who (owns|bought|made|invented|lost) the {x}
         what (happens|happened|comes) (next|before|after this|afterwards)
         (which|what) (artist|painter|camera|country|city|year|season|language) is (this|it|it from)
-        what (is the weather|time|day|month|year) (is it|like|there)[ <inpic>]
+        what (time|day|month|year|season) is it (in|on) <pic>
         how much does the {x} (cost|weigh)
         what is (behind|inside|under) <pic>
         what(<is>) the {x} made of

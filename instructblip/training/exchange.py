@@ -55,12 +55,7 @@ class Asker:
 
     def noun(self, scene: Scene, name: str, key: str = "x", colour: str = "") -> Slots:
         """A name of the world, by a word that means nothing else in the scene."""
-        there = {t.name for t in scene.objects}
-        while True:
-            slots = self.say.noun(self.rng, name, key, colour)
-            words = [w for w in self.say.clashes if slots[key].endswith(w)]
-            if not any(there & set(self.say.clashes[w]) for w in words):
-                return slots
+        return self.say.noun(self.rng, name, key, colour, {t.name for t in scene.objects})
 
     def word(self, meaning: str) -> str:
         """A side, place, relation or size as a question says it."""

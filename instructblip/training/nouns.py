@@ -46,7 +46,7 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
                    ("musical instrument", "a musical instrument", "musical instruments")),
     "clothing": (("piece of clothing", "a piece of clothing", "pieces of clothing"), ("clothing item", "clothing", "clothes"),
                  ("thing to wear", "something to wear", "things to wear")),
-    "shape": (("shape", "a shape", "shapes"), ("figure", "a figure", "figures"),
+    "shape": (("shape", "a shape", "shapes"), ("shape", "a shape", "shapes"),
               ("geometric shape", "a geometric shape", "geometric shapes")),
     "letter": (("letter", "a letter", "letters"),),
     "digit": (("number", "a number", "numbers"), ("digit", "a digit", "digits")),

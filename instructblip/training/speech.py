@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 from instructblip.scenes import COLOURS, SHAPES, UNKNOWN, Thing, atlas, phrase
 from instructblip.training import chinese, chinese_more, chinese_rules, english, english_more, nouns
@@ -21,6 +21,7 @@ BARE = {"hello", "who", "can", "thanks", "bye", "gibberish"}  # which never have
 _ROWS = ("top", "middle", "bottom")
 _COLUMNS = ("left", "middle", "right")
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+Names: TypeAlias = "Collection[str]"
 Slots = dict[str, str]  # what fills the places of a rule
 
 
@@ -29,13 +30,17 @@ class Speech(Protocol):
 
     language: str
     outside: str
-    clashes: Mapping[str, tuple[str, ...]]
 
     def ask(self, rng: random.Random, kind: str, test: bool, slots: Slots) -> str:
         """A whole question of a rule's name."""
 
-    def noun(self, rng: random.Random, name: str, key: str = "x", colour: str = "") -> Slots:
-        """A name (or another word for it) as the places ``x``, ``a_x``, ``xs`` and ``m``."""
+    def noun(
+        self, rng: random.Random, name: str, key: str = "x", colour: str = "", there: Names = ()
+    ) -> Slots:
+        """A name as the places ``x``, ``a_x``, ``xs`` and ``m``.
+
+        Or another word for it, if that could not mean one of the names that are ``there``.
+        """
 
     def group(self, rng: random.Random, group: str, key: str = "x", colour: str = "") -> Slots:
         """The same for a kind of things; ``thing`` is any."""
@@ -104,15 +109,16 @@ class English:
     language = "en"
     outside = OUTSIDE
 
-    clashes = nouns.CLASHES
     grammar = Grammar(english.WORDS, {**english.RULES, **english_more.RULES})
 
     def ask(self, rng: random.Random, kind: str, test: bool, slots: Slots) -> str:
         return english_surface(rng, *_fill(self.grammar, rng, kind, test, slots), kind)
 
-    def noun(self, rng: random.Random, name: str, key: str = "x", colour: str = "") -> Slots:
+    def noun(
+        self, rng: random.Random, name: str, key: str = "x", colour: str = "", there: Names = ()
+    ) -> Slots:
         word, many = name, plural(name)
-        if rng.random() < SYNONYMS and (others := _synonyms(name)):
+        if rng.random() < SYNONYMS and (others := _clear(_synonyms(name), nouns.CLASHES, there)):
             word = rng.choice(others)
             many = plural(word)
         return self._slots(word, self.some(word), many, key, self.hue(rng, colour))
@@ -211,15 +217,18 @@ class Chinese:
     language = "zh"
     outside = chinese.OUTSIDE
 
-    clashes: Mapping[str, tuple[str, ...]] = chinese.CLASHES
     grammar = Grammar(chinese_rules.WORDS, {**chinese_rules.RULES, **chinese_more.RULES})
 
     def ask(self, rng: random.Random, kind: str, test: bool, slots: Slots) -> str:
         return hanzi_surface(rng, *_fill(self.grammar, rng, kind, test, slots), kind)
 
-    def noun(self, rng: random.Random, name: str, key: str = "x", colour: str = "") -> Slots:
+    def noun(
+        self, rng: random.Random, name: str, key: str = "x", colour: str = "", there: Names = ()
+    ) -> Slots:
         word = self.one(name)
-        if rng.random() < SYNONYMS and (others := chinese.SYNONYMS.get(name)):
+        if rng.random() < SYNONYMS and (
+            others := _clear(chinese.SYNONYMS.get(name, ()), chinese.CLASHES, there)
+        ):
             word = rng.choice(others)
         return self._slots(rng, word, chinese.MEASURES.get(name, "只" if name in chinese.ANIMALS else "个"), key, colour)
 
@@ -320,14 +329,21 @@ def _fill(
     text = (text[:-1] if command else text).format_map(slots)
     if kind not in BARE and rng.random() < FRAMES:
         text = grammar.draw(rng, "frame", test and rng.random() < 0.3).format(q=text)
-    return text, command
+    return text, command or kind in ("hello", "thanks", "bye")
+
+
+def _clear(
+    words: Sequence[str], clashes: Mapping[str, tuple[str, ...]], there: Names
+) -> list[str]:
+    """The words that mean none of the names that are there."""
+    return [w for w in words if not set(clashes.get(w, ())).intersection(there)]
 
 
 def _synonyms(name: str) -> tuple[str, ...]:
     """Other English words for a name of the world."""
     if name.startswith("number "):
         digit = name[-1]
-        return f"digit {digit}", f"number {_DIGITS[int(digit)]}", f"figure {digit}"
+        return f"digit {digit}", f"number {_DIGITS[int(digit)]}"
     return nouns.SYNONYMS.get(name, ())
 
 
@@ -374,7 +390,7 @@ def listed(items: Sequence[str], comma: str, last: str) -> str:
 def plural(name: str) -> str:
     """A simple plural of a noun."""
     head, _, tail = name.partition(" ")
-    if head in ("letter", "number", "digit", "figure") and tail:
+    if head in ("letter", "number", "digit") and tail:
         return f"{head}s {tail}"
     if head in ("pair", "ear", "slice"):
         return f"{head}s {tail}"

@@ -12,7 +12,7 @@ def english_surface(rng: random.Random, text: str, command: bool, kind: str = ""
     """An English question or command as somebody typed it."""
     if kind in _CLEAN:
         return text
-    text = " ".join(text.split())
+    text = " ".join(text.split()).replace(" 's", "'s")
     if rng.random() < TYPOS:
         text = mistyped(rng, text)
     end = _end(rng, ".", ("!", "", "")) if command else _end(rng, "?", ("??", " ?", ".", "", ""))
