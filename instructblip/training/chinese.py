@@ -99,7 +99,13 @@ FIGURES = ("零", "一", "两", "三", "四", "五", "六")
 MISSING = {"shape": "图形", "letter": "字母", "digit": "数字"}
 ANIMALS = frozenset(list(NAMES)[: list(NAMES).index("apple")])
 # A synonym that could be understood as another name of the world, where that is in the scene.
-CLASHES: dict[str, tuple[str, ...]] = {"圆圈": ("ring",), "圆": ("ring",), "环": ("circle",), "长方块": ("square",), "方块": ("rectangle",)}
+CLASHES: dict[str, tuple[str, ...]] = {
+    "圆圈": ("ring",),
+    "圆": ("ring",),
+    "环": ("circle",),
+    "长方块": ("square",),
+    "方块": ("rectangle",),
+}
 SAID: dict[str, str] = {
     "hello": "你好！可以问我图里的东西。", "who": "我是一个小模型，看图回答问题。",
     "can": "我能说出图里的东西、颜色、位置和数量。", "thanks": "不客气！", "bye": "再见！",
@@ -108,14 +114,15 @@ SAID: dict[str, str] = {
     "hue_unknown": "我只知道图形、字母和数字的颜色。", "else": "没有别的。",
 }  # fmt: skip
 # Words that the world does not have; the second list is for the test.
-STRANGE = (
+_STRANGE = (
     "斑马 长颈鹿 老虎 狐狸 狼 熊 骆驼 袋鼠 鹰 鹦鹉 鸽子 孔雀 恐龙 龙 蜘蛛 蚂蚁 海豚 鲨鱼 桌子 椅子 沙发 床 门 窗户 房子 "
     "桥 山 河 海 月亮 太阳 云 雪人 冰箱 电视 电脑 手机 电话 键盘 杯子 盘子 碗 勺子 叉子 刀 瓶子 牛奶 面包 米饭 面条 鸡蛋 "
     "葡萄 桃子 橙子 西红柿 土豆 洋葱 黄瓜 火车 地铁 摩托车 卡车 坦克 钢琴 笛子 篮球 足球 气球 礼物 钱 铅笔 尺子 男孩 女孩 "
     "医生 老师 警察 国王 手 脚 眼睛 耳朵 袜子 手套 围巾 裤子 梯形 球 立方体 螺旋"
-).split()
-STRANGE_TEST = (
+)
+_STRANGE_TEST = (
     "猩猩 河马 犀牛 松鼠 刺猬 蝙蝠 蜗牛 柜子 台灯 镜子 楼梯 城堡 火山 彩虹 闪电 打印机 茶壶 筷子 豆腐 饺子 荔枝 南瓜 出租车 "
     "潜水艇 口琴 风筝 橡皮 士兵 鼻子 领带 圆锥"
-).split()
+)
+STRANGE, STRANGE_TEST = _STRANGE.split(), _STRANGE_TEST.split()
 PHRASINGS: dict[str, tuple[str, ...]] = {}  # goes with phrasings.py

@@ -13,9 +13,11 @@ from dataclasses import replace
 from instructblip.scenes import Scene
 from instructblip.training import more_questions as more
 from instructblip.training import questions as first
+from instructblip.training.chinese_speech import Chinese
 from instructblip.training.exchange import Asker, Exchange, all_names
 from instructblip.training.follow import follow
-from instructblip.training.speech import Chinese, English, Speech, words_of_grammar
+from instructblip.training.speech import English, Speech
+from instructblip.training.vocabulary import words_of_grammar
 
 __all__ = ["SHARES", "SPEECHES", "Dialogues", "Exchange", "all_names", "words_of_grammar"]
 
@@ -92,9 +94,7 @@ class Dialogues:
         kind = self._rng.choices(list(_OUTSIDE_KINDS), list(_OUTSIDE_KINDS.values()))[0]
         name, other = self._rng.choices(list(ask.names), k=2)
         nouns = (
-            ask.say.group(self._rng, "animal")
-            if kind == "list"
-            else ask.say.noun(self._rng, name)
+            ask.say.group(self._rng, "animal") if kind == "list" else ask.say.noun(self._rng, name)
         )
         words = ask.ask(
             kind, nouns, ask.say.noun(self._rng, other, "y"), how=ask.word("above"),

@@ -62,7 +62,9 @@ def _where(ask: Asker, scene: Scene, last: Exchange) -> Exchange | None:
     alone = sum(t.cell == thing.cell for t in scene.objects) == 1
     topic = about if alone else None
     said = ask.say.where(thing)
-    return Exchange("where", ask.ask("where_follow"), said, (about,), subject=thing.name, topic=topic)
+    return Exchange(
+        "where", ask.ask("where_follow"), said, (about,), subject=thing.name, topic=topic
+    )
 
 
 def _colour(ask: Asker, scene: Scene, last: Exchange) -> Exchange | None:
@@ -74,7 +76,9 @@ def _colour(ask: Asker, scene: Scene, last: Exchange) -> Exchange | None:
         return None
     topic = about if all(colours) and colours.count(thing.colour) == 1 else None
     said = ask.say.colour(thing.colour)
-    return Exchange("colour", ask.ask("colour_follow"), said, (about,), subject=thing.name, topic=topic)
+    return Exchange(
+        "colour", ask.ask("colour_follow"), said, (about,), subject=thing.name, topic=topic
+    )
 
 
 def _relation(ask: Asker, scene: Scene, last: Exchange) -> Exchange | None:

@@ -45,7 +45,9 @@ def shape(ask: Asker, scene: Scene) -> Exchange | None:
         found = thing.kind == "shape"
         said = ask.say.shape(thing.name if found else "")
         first = (0,) if found else ()
-        return Exchange("shape", ask.ask("shape"), said, first, subject=thing.name, topic=0 if found else None)
+        return Exchange(
+            "shape", ask.ask("shape"), said, first, subject=thing.name, topic=0 if found else None
+        )
     return _by_colour(ask, scene, "shape", "shape_of", ask.chance(0.92))
 
 
@@ -95,7 +97,9 @@ def _there(ask: Asker, kind: str, target: Target | None) -> Exchange | None:
     slots, found = target
     topic = found[0] if len(found) == 1 else None
     question = ask.ask("exists", slots)
-    return Exchange(kind, question, ask.say.there(bool(found)), found, subject=slots["x"], topic=topic)
+    return Exchange(
+        kind, question, ask.say.there(bool(found)), found, subject=slots["x"], topic=topic
+    )
 
 
 def both(ask: Asker, scene: Scene) -> Exchange | None:
@@ -106,7 +110,9 @@ def both(ask: Asker, scene: Scene) -> Exchange | None:
     if draw < 0.7:
         return _by_colour(ask, scene, "both", "what_is", ask.chance(0.9))
     able = [
-        i for i, t in enumerate(scene.objects) if t.colour and len(called(scene, t.name, t.colour)) == 1
+        i
+        for i, t in enumerate(scene.objects)
+        if t.colour and len(called(scene, t.name, t.colour)) == 1
     ]
     twice = [i for i in able if len(called(scene, scene.objects[i].name)) > 1]
     if not able:
@@ -241,7 +247,10 @@ def cannot(ask: Asker, scene: Scene) -> Exchange:
 
 
 def _said(ask: Asker, kind: str, slots: Slots) -> Exchange:
-    fill = {"hue": ask.say.hue(ask.rng, ask.rng.choice(list(COLOURS))), "d": str(ask.rng.randrange(2, 10))}
+    fill = {
+        "hue": ask.say.hue(ask.rng, ask.rng.choice(list(COLOURS))),
+        "d": str(ask.rng.randrange(2, 10)),
+    }
     question = ask.ask(kind, slots, **fill, junk=junk(ask))
     return Exchange("cannot", question, ask.say.said(kind), named=False, subject=kind)
 
@@ -260,4 +269,3 @@ def word(ask: Asker, scene: Scene) -> Exchange:
     rule = ask.rng.choices(("exists", "where", "colour", "count", "not"), (5, 3, 2, 2, 0.5))[0]
     question = ask.ask(rule, ask.say.strange(ask.rng, ask.test))
     return Exchange("word", question, ask.say.said("word"), ())
-

@@ -86,7 +86,7 @@ SAID: dict[str, str] = {
 }
 # Words that the world does not have; the second list is for the test. They stay out of the
 # Q-Former's vocabulary, so that any other strange word looks like them: a row of pieces.
-STRANGE = (
+_STRANGE = (
     "zebra giraffe tiger fox wolf bear camel kangaroo eagle parrot pigeon peacock dinosaur dragon spider ant dolphin shark "
     "goat deer donkey hen rooster swan seal lizard crocodile worm unicorn table chair sofa bed door window house bridge "
     "mountain river moon sun cloud snowman fridge television computer laptop phone keyboard cup mug plate bowl spoon fork "
@@ -96,10 +96,11 @@ STRANGE = (
     "cube sphere spiral trapezoid octagon wheel rope ladder bucket broom candle lamp mirror carpet curtain pillow blanket "
     "robot ghost alien witch angel crown sword shield flag tent ship anchor lighthouse windmill church castle tower statue "
     "fountain road street forest beach island desert volcano rainbow snowflake flame leaf grass seed root branch feather"
-).split()
-STRANGE_TEST = (
+)
+_STRANGE_TEST = (
     "gorilla hippo rhino squirrel hedgehog bat snail beaver otter walrus ostrich wardrobe desk shelf oven toaster printer "
     "teapot chopstick tofu dumpling pancake pretzel mango coconut pumpkin celery taxi submarine canoe skateboard harmonica "
     "cello kite eraser soldier pirate nose tongue tie necklace cone cylinder parallelogram waterfall lightning comet "
     "palace stadium elevator escalator bench swing fence well axe saw drill"
-).split()
+)
+STRANGE, STRANGE_TEST = _STRANGE.split(), _STRANGE_TEST.split()

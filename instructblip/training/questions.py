@@ -18,7 +18,12 @@ from instructblip.training.targets import by_name, some_name
 
 CLEARLY = 1.5  # times the area: sizes that are nearer are not compared
 MISSING = 0.12  # share of "where" and "colour" that ask for what is not there
-RELATIONS = (("to the left of", 0, -1), ("to the right of", 0, 1), ("above", 1, -1), ("below", 1, 1))
+RELATIONS = (
+    ("to the left of", 0, -1),
+    ("to the right of", 0, 1),
+    ("above", 1, -1),
+    ("below", 1, 1),
+)
 
 
 def spot(ask: Asker, scene: Scene) -> tuple[int, str] | None:
@@ -94,9 +99,7 @@ def missing(ask: Asker, scene: Scene, rule: str, painted: bool = False) -> Excha
     return Exchange(rule, question, ask.say.missing(name), (), subject=name)
 
 
-def side(
-    ask: Asker, scene: Scene, which: str | None = None, rule: str = "side"
-) -> Exchange | None:
+def side(ask: Asker, scene: Scene, which: str | None = None, rule: str = "side") -> Exchange | None:
     """What is on the left?"""
     which = which or ask.rng.choice(SIDES)
     i = furthest(scene, which)
@@ -210,4 +213,6 @@ def compare(ask: Asker, scene: Scene, about: int | None = None) -> Exchange | No
         topic = i if holds else j
         said = ask.say.winner(scene.objects[topic].name)
         question = ask.ask("compare", *slots, how=how)
-    return Exchange("compare", question, said, (i,), (j,), subject=one.name, holds=holds, topic=topic)
+    return Exchange(
+        "compare", question, said, (i,), (j,), subject=one.name, holds=holds, topic=topic
+    )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from instructblip.scenes import COLOURS, SHAPES, UNKNOWN, Thing, atlas, phrase
-from instructblip.training import chinese, chinese_more, chinese_rules, english, english_more, nouns
+from instructblip.scenes import UNKNOWN, Thing, phrase
+from instructblip.training import english, english_follow, english_more, nouns
 from instructblip.training.grammar import Grammar
-from instructblip.training.surface import english_surface, hanzi_surface
+from instructblip.training.surface import english_surface
 
 NUMBERS = ("none", "one", "two", "three", "four", "five")
 OUTSIDE = "I don't recognise this picture."
@@ -20,7 +19,7 @@ FRAMES = 0.2  # share of questions with small words around them
 BARE = {"hello", "who", "can", "thanks", "bye", "gibberish"}  # which never have them
 _ROWS = ("top", "middle", "bottom")
 _COLUMNS = ("left", "middle", "right")
-_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 Names: TypeAlias = "Collection[str]"
 Slots = dict[str, str]  # what fills the places of a rule
 
@@ -109,16 +108,18 @@ class English:
     language = "en"
     outside = OUTSIDE
 
-    grammar = Grammar(english.WORDS, {**english.RULES, **english_more.RULES})
+    grammar = Grammar(
+        english.WORDS, {**english.RULES, **english_follow.RULES, **english_more.RULES}
+    )
 
     def ask(self, rng: random.Random, kind: str, test: bool, slots: Slots) -> str:
-        return english_surface(rng, *_fill(self.grammar, rng, kind, test, slots), kind)
+        return english_surface(rng, *fill(self.grammar, rng, kind, test, slots), kind)
 
     def noun(
         self, rng: random.Random, name: str, key: str = "x", colour: str = "", there: Names = ()
     ) -> Slots:
         word, many = name, plural(name)
-        if rng.random() < SYNONYMS and (others := _clear(_synonyms(name), nouns.CLASHES, there)):
+        if rng.random() < SYNONYMS and (others := clear(_synonyms(name), nouns.CLASHES, there)):
             word = rng.choice(others)
             many = plural(word)
         return self._slots(word, self.some(word), many, key, self.hue(rng, colour))
@@ -211,116 +212,7 @@ class English:
         return nouns.SAID[kind]
 
 
-class Chinese:
-    """Simple Mandarin; answers have no measure words but 个."""
-
-    language = "zh"
-    outside = chinese.OUTSIDE
-
-    grammar = Grammar(chinese_rules.WORDS, {**chinese_rules.RULES, **chinese_more.RULES})
-
-    def ask(self, rng: random.Random, kind: str, test: bool, slots: Slots) -> str:
-        return hanzi_surface(rng, *_fill(self.grammar, rng, kind, test, slots), kind)
-
-    def noun(
-        self, rng: random.Random, name: str, key: str = "x", colour: str = "", there: Names = ()
-    ) -> Slots:
-        word = self.one(name)
-        if rng.random() < SYNONYMS and (
-            others := _clear(chinese.SYNONYMS.get(name, ()), chinese.CLASHES, there)
-        ):
-            word = rng.choice(others)
-        return self._slots(rng, word, chinese.MEASURES.get(name, "只" if name in chinese.ANIMALS else "个"), key, colour)
-
-    def group(self, rng: random.Random, group: str, key: str = "x", colour: str = "") -> Slots:
-        word = rng.choice(chinese.GROUPS[group])
-        return self._slots(rng, word, "种" if group == "thing" and rng.random() < 0.1 else "个", key, colour)
-
-    def strange(self, rng: random.Random, test: bool) -> Slots:
-        words = chinese.STRANGE_TEST if test else chinese.STRANGE
-        return self._slots(rng, rng.choice(words), "个", "x", "")
-
-    def word(self, rng: random.Random, meaning: str) -> str:
-        return rng.choice(chinese.WORDS[meaning])
-
-    def hue(self, rng: random.Random, colour: str) -> str:
-        others = chinese.COLOUR_SYNONYMS.get(colour)
-        return rng.choice(others) if others and rng.random() < 2 * SYNONYMS else chinese.COLOURS[colour]
-
-    def figure(self, rng: random.Random, count: int) -> str:
-        return chinese.FIGURES[count] if rng.random() < 0.7 else str(count)
-
-    def _slots(self, rng: random.Random, one: str, measure: str, key: str, colour: str) -> Slots:
-        if colour:
-            hue = self.hue(rng, colour)
-            one = f"{hue}{one}" if rng.random() < 0.15 else f"{hue}的{one}"
-        measure = measure if rng.random() < 0.6 else "个"
-        some = f"一{measure}{one}" if rng.random() < 0.25 else one
-        return {key: one, f"a_{key}": some, f"{key}s": one, "m" if key == "x" else f"m_{key}": measure}
-
-    def one(self, name: str) -> str:
-        if name.startswith("letter "):
-            return f"字母{name[-1]}"
-        return f"数字{name[-1]}" if name.startswith("number ") else chinese.NAMES[name]
-
-    def place(self, thing: Thing) -> str:
-        return self._spot(thing).removeprefix("在")
-
-    def thing(self, thing: Thing) -> str:
-        return self._phrase(thing) + "。"
-
-    def kind(self, kind: str) -> str:
-        return (chinese.UNKNOWN if kind == "unknown" else chinese.KINDS[kind]) + "。"
-
-    def colour(self, colour: str) -> str:
-        return chinese.COLOURS[colour] + "。"
-
-    def number(self, count: int) -> str:
-        return chinese.NUMBERS[count] + "。"
-
-    def where(self, thing: Thing) -> str:
-        return self._spot(thing) + "。"
-
-    def there(self, found: bool) -> str:
-        return "有。" if found else "没有。"
-
-    def true(self, right: bool) -> str:
-        return "是。" if right else "不是。"
-
-    def winner(self, name: str) -> str:
-        return self.one(name) + "。"
-
-    def caption(self, things: Sequence[Thing], places: bool) -> str:
-        parts = [(self._spot(t) + "有" if places else "") + self._phrase(t) for t in things]
-        if not parts:
-            return self.number(0)
-        return (listed(parts, "、", "、") if places else listed(parts, "、", "和")) + "。"
-
-    def shape(self, name: str) -> str:
-        return self.one(name) + "。" if name else self.missing("shape")
-
-    def missing(self, name: str, colour: str = "") -> str:
-        word = chinese.MISSING.get(name) or self.one(name)
-        return "没有" + (f"{chinese.COLOURS[colour]}的" if colour else "") + word + "。"
-
-    def compared(self, bigger: bool) -> str:
-        return "更大。" if bigger else "更小。"
-
-    def said(self, kind: str) -> str:
-        return chinese.SAID[kind]
-
-    def _spot(self, thing: Thing) -> str:
-        column, row = thing.cell
-        return chinese.PLACES[row][column]
-
-    def _phrase(self, thing: Thing) -> str:
-        if thing.name == UNKNOWN:
-            return chinese.UNKNOWN
-        name = self.one(thing.name)
-        return f"{chinese.COLOURS[thing.colour]}的{name}" if thing.colour else name
-
-
-def _fill(
+def fill(
     grammar: Grammar, rng: random.Random, kind: str, test: bool, slots: Slots
 ) -> tuple[str, bool]:
     """A rule with its places filled in and perhaps a frame around it; whether it is a command."""
@@ -332,9 +224,7 @@ def _fill(
     return text, command or kind in ("hello", "thanks", "bye")
 
 
-def _clear(
-    words: Sequence[str], clashes: Mapping[str, tuple[str, ...]], there: Names
-) -> list[str]:
+def clear(words: Sequence[str], clashes: Mapping[str, tuple[str, ...]], there: Names) -> list[str]:
     """The words that mean none of the names that are there."""
     return [w for w in words if not set(clashes.get(w, ())).intersection(there)]
 
@@ -343,38 +233,8 @@ def _synonyms(name: str) -> tuple[str, ...]:
     """Other English words for a name of the world."""
     if name.startswith("number "):
         digit = name[-1]
-        return f"digit {digit}", f"number {_DIGITS[int(digit)]}"
+        return f"digit {digit}", f"number {DIGIT_NAMES[int(digit)]}"
     return nouns.SYNONYMS.get(name, ())
-
-
-def words_of_grammar(language: str) -> set[str]:
-    """Every English word (lower case), or every Chinese character, of questions and answers.
-
-    What :data:`~instructblip.training.nouns.STRANGE` holds is left out in English, so that words
-    from outside of the world, those that nobody thought of too, look alike to the Q-Former.
-    """
-    if language == "zh":
-        table: list[object] = [chinese.OUTSIDE, chinese.UNKNOWN, chinese.NAMES, chinese.COLOURS, chinese.KINDS,
-                 chinese.NUMBERS, chinese.PLACES, chinese.SYNONYMS, chinese.COLOUR_SYNONYMS, chinese.MEASURES,
-                 chinese.GROUPS, chinese.WORDS, chinese.FIGURES, chinese.MISSING, chinese.SAID, chinese.STRANGE,
-                 "字母数字有没有是不是更大更小一，。？、！", Chinese.grammar.texts()]  # fmt: skip
-        return {c for text in _strings(table) for c in text if "\u3001" <= c <= "\uffef" and not "\u3040" <= c <= "\u30ff" and not "\uac00" <= c <= "\ud7a3"}
-    names = {*atlas().classes, *SHAPES, *COLOURS, *NUMBERS, *_DIGITS}
-    table = [OUTSIDE, UNKNOWN_ANSWER, names, {plural(n) for n in names}, _ROWS, _COLUMNS, nouns.SYNONYMS,
-             nouns.COLOUR_SYNONYMS, nouns.GROUPS, nouns.WORDS, nouns.SAID, English.grammar.texts(),
-             "a an and at in on of the there is no yes bigger smaller letter letters number numbers"]  # fmt: skip
-    return {w for text in _strings(table) for w in re.findall(r"[a-z]+", text.lower())}
-
-
-def _strings(table: object) -> Iterator[str]:
-    """Every text of nested tables; of dictionaries the values."""
-    if isinstance(table, str):
-        yield table
-    elif isinstance(table, dict):
-        yield from _strings(list(table.values()))
-    elif isinstance(table, Iterable):
-        for part in table:
-            yield from _strings(part)
 
 
 def sentence(text: str) -> str:
@@ -405,7 +265,18 @@ def plural(name: str) -> str:
     return name + "s"
 
 
-_BARE = ("glasses", "scissors", "spectacles", "corn", "maize", "cattle", "trousers", "bread", "rice", "milk")
+_BARE = (
+    "glasses",
+    "scissors",
+    "spectacles",
+    "corn",
+    "maize",
+    "cattle",
+    "trousers",
+    "bread",
+    "rice",
+    "milk",
+)
 _PLURALS = {
     "mouse": "mice", "fish": "fish", "sheep": "sheep", "knife": "knives", "aircraft": "aircraft", "corn": "corn",
     "wolf": "wolves", "woman": "women", "man": "men", "policeman": "policemen", "leaf": "leaves", "goose": "geese",
