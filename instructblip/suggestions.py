@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from instructblip.scenes import UNKNOWN, Scene
-from instructblip.training.speech import Chinese, English, Speech
+from instructblip.training.chinese_speech import Chinese
+from instructblip.training.speech import English, Speech
 
 _SPEECHES: dict[str, Speech] = {"en": English(), "zh": Chinese()}
 _WORDS = {

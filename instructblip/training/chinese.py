@@ -1,4 +1,4 @@
-"""Chinese words and phrasings of the embedded model's world."""
+"""Chinese words of the embedded model's world."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NAMES: dict[str, str] = {
     "guitar": "吉他", "violin": "小提琴", "trumpet": "喇叭", "drum": "鼓",
     "shoe": "鞋", "hat": "帽子", "dress": "裙子", "T-shirt": "衬衫", "glasses": "眼镜",
     "circle": "圆形", "square": "方形", "triangle": "三角形", "star": "星形", "heart": "心形",
-    "diamond": "菱形", "cross": "十字", "ring": "圆环", "arrow": "箭头",
-    "rectangle": "矩形", "oval": "椭圆", "pentagon": "五边形", "hexagon": "六边形",
+    "diamond": "菱形", "cross": "十字", "ring": "圆环", "arrow": "箭头", "rectangle": "长方形",
+    "oval": "椭圆形", "pentagon": "五边形", "hexagon": "六边形",
 }  # fmt: skip
 COLOURS = {
     "red": "红色", "orange": "橙色", "yellow": "黄色", "green": "绿色", "blue": "蓝色", "purple": "紫色",
@@ -46,48 +46,83 @@ RELATIONS = {
 OUTSIDE = "我不认识这张图片。"
 UNKNOWN = "我不认识的东西"
 
-PHRASINGS: dict[str, tuple[str, ...]] = {
-    "what": ("这是什么？", "图里是什么？", "图里有什么？", "你看到什么？", "这个是什么东西？", "这是什么东西？", "请问这是什么？", "图片里的是什么？"),
-    "what_at": ("{place}是什么？", "{place}有什么？", "{place}的东西是什么？", "{place}的是什么？", "请问{place}是什么？", "图里{place}是什么？", "{place}是什么东西？", "你看{place}是什么？"),
-    "kind": ("这是哪种东西？", "这是什么种类的东西？", "这是哪一类东西？", "它是什么种类？", "这个东西是哪一类的？", "这是什么类的东西？", "图里的是哪种东西？", "请问这是哪一类？"),
-    "kind_at": ("{place}是哪种东西？", "{place}是什么种类的东西？", "{place}的东西是哪一类？", "{place}是哪一类东西？", "{place}的东西是什么种类？", "图里{place}是哪种东西？", "请问{place}是哪一类东西？", "{place}是什么类的东西？"),
-    "colour": ("{x}是什么颜色？", "{x}是什么颜色的？", "{x}的颜色是什么？", "请问{x}是什么颜色？", "图里的{x}是什么颜色？", "{x}是哪种颜色？", "那个{x}是什么颜色的？", "{x}什么颜色？"),
-    "colour_follow": ("它是什么颜色？", "它是什么颜色的？", "它的颜色是什么？", "是什么颜色的？", "那它是什么颜色？", "它是哪种颜色？", "什么颜色？", "请问它是什么颜色？"),
-    "what_follow": ("它是什么？", "那它是什么？", "它是什么东西？", "具体是什么？", "那是什么？", "请问它是什么？", "它是哪个东西？", "那个东西是什么？", "它具体是什么？"),
-    "side": ("{side}是什么？", "{side}有什么？", "最{side}是什么？", "图的{side}是什么？", "{side}的东西是什么？", "请问{side}是什么？", "图里{side}是什么东西？", "你看{side}有什么？"),
-    "side_follow": ("那{side}呢？", "{side}呢？", "那{side}是什么？", "那{side}有什么？", "还有{side}呢？", "{side}的呢？", "那图的{side}呢？", "那么{side}呢？"),
-    "count_all": ("有几个东西？", "图里有几个东西？", "一共有几个物体？", "有多少个东西？", "图里有多少个物体？", "数一数有几个东西？", "这里有几个东西？", "图片里有几个物体？"),
-    "count": ("有几个{xs}？", "图里有几个{xs}？", "有多少个{xs}？", "{xs}有几个？", "图里有多少个{xs}？", "一共有几个{xs}？", "这里有几个{xs}？", "请问有几个{xs}？"),
-    "caption": ("描述这张图。", "说一说图里有什么。", "描述图片。", "图里有哪些东西？", "你看到哪些东西？", "请描述这张图片。", "图里的东西是哪些？", "这里有哪些东西？"),
-    "detail": ("详细描述这张图。", "请详细描述图片。", "详细说明图里的东西和位置。", "请详细说一说这张图。", "什么东西在哪里？", "说明每个东西在哪里。", "详细描述。", "请说明图里的东西都在哪里。"),
-    "where": ("{x}在哪里？", "{x}在哪？", "{x}在图的哪里？", "请问{x}在哪里？", "{x}的位置在哪里？", "图里的{x}在哪里？", "{x}在什么位置？", "那个{x}在哪里？"),
-    "where_follow": ("它在哪里？", "它在哪？", "那它在哪里？", "它在什么位置？", "它的位置在哪里？", "在哪里？", "请问它在哪里？", "它在图的哪里？"),
-    "exists": ("有{a_x}吗？", "图里有{a_x}吗？", "这里有{a_x}吗？", "有没有{a_x}？", "图里有没有{a_x}？", "你看到{a_x}了吗？", "请问有{a_x}吗？", "图片里有{a_x}吗？"),
-    "exists_follow": ("那{a_x}呢？", "{a_x}呢？", "那有{a_x}吗？", "还有{a_x}吗？", "那有没有{a_x}？", "那么{a_x}呢？", "也有{a_x}吗？", "那图里有{a_x}吗？"),
-    "relation": ("{x}在{y}的{how}吗？", "{x}是在{y}的{how}吗？", "{x}在{y}{how}吗？", "图里的{x}在{y}的{how}吗？", "请问{x}在{y}的{how}吗？", "{x}是不是在{y}的{how}？", "{x}是不是在{y}{how}？", "那个{x}在{y}的{how}吗？"),
-    "relation_follow": ("它在{y}的{how}吗？", "它是在{y}的{how}吗？", "它在{y}{how}吗？", "那它在{y}的{how}吗？", "它是不是在{y}的{how}？", "请问它在{y}的{how}吗？", "它是不是在{y}{how}？", "在{y}的{how}吗？"),
-    "compare": ("{x}和{y}哪个更{how}？", "哪个更{how}，{x}还是{y}？", "{x}和{y}，哪个{how}？", "{x}{how}还是{y}{how}？", "是{x}更{how}还是{y}更{how}？", "请问{x}和{y}哪个更{how}？", "{x}还是{y}更{how}？", "图里{x}和{y}哪个更{how}？"),
+# What people also call them; the answers keep the names above.
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "cat": ("猫咪", "小猫"), "dog": ("小狗", "狗狗"), "rabbit": ("小兔", "兔"), "mouse": ("耗子",),
+    "turtle": ("龟",), "monkey": ("猴",), "elephant": ("象",), "duck": ("鸭",), "bee": ("小蜜蜂",),
+    "horse": ("小马",), "cow": ("奶牛",), "pig": ("小猪", "猪猪"), "frog": ("蛙",), "fish": ("小鱼", "鱼儿"),
+    "corn cob": ("玉米棒",), "pineapple": ("凤梨",), "strawberry": ("士多啤梨",), "pizza": ("披萨", "披萨饼"),
+    "hamburger": ("汉堡包",), "cookie": ("曲奇",), "ice cream": ("雪糕",), "birthday cake": ("蛋糕",),
+    "car": ("小汽车", "轿车", "车子"), "bus": ("公交车", "巴士"), "bicycle": ("单车", "脚踏车"), "airplane": ("客机",),
+    "fire engine": ("救火车",), "umbrella": ("雨伞",), "bell": ("铃铛",), "clock": ("时钟", "闹钟"),
+    "light bulb": ("电灯泡",), "camera": ("照相机",), "hammer": ("榔头",), "shoe": ("鞋子",), "hat": ("帽",),
+    "dress": ("连衣裙",), "T-shirt": ("T恤", "上衣"), "rose": ("玫瑰花",), "tree": ("大树", "树木"),
+    "trumpet": ("小号",), "eggplant": ("矮瓜",), "chili pepper": ("尖椒",), "book": ("书本",),
+    "circle": ("圆", "圆圈"), "square": ("正方形", "方块"), "triangle": ("三角",), "star": ("星星", "五角星"),
+    "heart": ("爱心", "心"), "cross": ("十字形",), "ring": ("环",), "rectangle": ("矩形", "长方块"),
+    "oval": ("椭圆",), "pentagon": ("正五边形",), "hexagon": ("正六边形",),
 }  # fmt: skip
-
-TEST_PHRASINGS: dict[str, tuple[str, ...]] = {
-    "what": ("请问这个是什么？", "图片里是什么东西？", "你看这是什么？", "这里是什么？", "图里的东西是什么？"),
-    "what_at": ("图片{place}是什么？", "请问{place}有什么？", "{place}的那个是什么？", "你看到{place}有什么？", "那个{place}的东西是什么？"),
-    "kind": ("这个是哪种东西？", "请问这是哪种东西？", "它是哪一类东西？", "图里是哪一类东西？", "这个东西是什么种类？"),
-    "kind_at": ("图片{place}是哪种东西？", "请问{place}是哪种东西？", "{place}的那个是哪一类？", "你看{place}是哪种东西？", "{place}的是什么种类的东西？"),
-    "colour": ("请问{x}的颜色是什么？", "图里{x}是什么颜色？", "这个{x}是什么颜色？", "那么{x}是什么颜色？", "图片里的{x}是什么颜色的？"),
-    "colour_follow": ("那么它是什么颜色？", "请问它的颜色是什么？", "它什么颜色？", "那它的颜色呢？", "它是哪种颜色的？"),
-    "what_follow": ("那么它是什么？", "请问它是什么东西？", "它又是什么？", "你看它是什么？", "那它具体是什么？"),
-    "side": ("图片的{side}是什么？", "你看到{side}有什么？", "{side}的是什么？", "图里最{side}是什么？", "请问图的{side}有什么？"),
-    "side_follow": ("那么{side}是什么？", "{side}又是什么？", "那{side}的呢？", "还有{side}是什么？", "请问{side}呢？"),
-    "count_all": ("请问有几个东西？", "图里一共有几个东西？", "你看到几个东西？", "这里有多少个物体？", "图片里有多少个东西？"),
-    "count": ("请问图里有几个{xs}？", "图片里有几个{xs}？", "你看到几个{xs}？", "这里有多少个{xs}？", "图里一共有几个{xs}？"),
-    "caption": ("请说一说图里有什么。", "请描述图片。", "图片里有哪些东西？", "描述你看到的东西。", "请问图里有哪些东西？"),
-    "detail": ("请详细描述这张图片。", "详细说一说图里的东西。", "请说明什么东西在哪里。", "详细说明这张图。", "图里什么东西在哪里？"),
-    "where": ("请问{x}在哪？", "图片里的{x}在哪里？", "{x}在图里的哪里？", "这个{x}在哪里？", "那么{x}在哪里？"),
-    "where_follow": ("那么它在哪里？", "请问它在哪？", "那它在哪？", "它在图里的哪里？", "它又在哪里？"),
-    "exists": ("请问图里有{a_x}吗？", "图里有{a_x}没有？", "你看图里有{a_x}吗？", "这里有没有{a_x}？", "图片里有没有{a_x}？"),
-    "exists_follow": ("那么有{a_x}吗？", "请问{a_x}呢？", "还有没有{a_x}？", "那这里有{a_x}吗？", "那{a_x}有吗？"),
-    "relation": ("请问{x}是在{y}的{how}吗？", "图里{x}在{y}的{how}吗？", "你看{x}在{y}的{how}吗？", "这个{x}在{y}的{how}吗？", "图里{x}是不是在{y}的{how}？"),
-    "relation_follow": ("那么它在{y}的{how}吗？", "请问它是不是在{y}的{how}？", "那它是在{y}的{how}吗？", "它在不在{y}的{how}？", "你看它在{y}的{how}吗？"),
-    "compare": ("请问哪个更{how}，{x}还是{y}？", "你看{x}和{y}哪个更{how}？", "{x}和{y}，哪个更{how}？", "那么{x}还是{y}更{how}？", "{x}和{y}哪一个更{how}？"),
+COLOUR_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "teal": ("蓝绿色",), "gray": ("灰",), "pink": ("粉红色",), "brown": ("褐色", "咖啡色"), "purple": ("紫",),
+    "orange": ("橘色", "橙"), "gold": ("金黄色",), "beige": ("米白色",), "red": ("红",), "yellow": ("黄",),
+    "green": ("绿",), "blue": ("蓝",), "black": ("黑",), "white": ("白",),
 }  # fmt: skip
+MEASURES: dict[str, str] = {
+    **dict.fromkeys(("horse",), "匹"), **dict.fromkeys(("cow", "pig", "elephant", "lion"), "头"),
+    **dict.fromkeys(("snake", "fish", "dress"), "条"), **dict.fromkeys(("car", "bus", "bicycle", "tractor", "fire engine"), "辆"),
+    **dict.fromkeys(("airplane", "helicopter"), "架"), "sailboat": "艘", "rocket": "枚",
+    **dict.fromkeys(("tree", "palm tree", "cactus"), "棵"), **dict.fromkeys(("tulip", "sunflower", "rose"), "朵"),
+    **dict.fromkeys(("umbrella", "key", "hammer", "scissors", "guitar", "violin"), "把"), "book": "本",
+    "T-shirt": "件", "hat": "顶", "glasses": "副", "camera": "台", "shoe": "只",
+    **dict.fromkeys(("carrot", "banana", "corn cob"), "根"),
+}  # fmt: skip
+# Kinds as a question about several things names them.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "thing": ("东西", "物体"), "animal": ("动物", "小动物"), "fruit": ("水果",), "vegetable": ("蔬菜", "菜"),
+    "food": ("食物", "吃的东西", "能吃的东西", "食品"), "vehicle": ("交通工具",), "plant": ("植物",),
+    "instrument": ("乐器",), "clothing": ("衣服", "衣物", "穿的东西"), "shape": ("图形", "形状"),
+    "letter": ("字母",), "digit": ("数字",),
+}  # fmt: skip
+# Other words of a question, by what they mean; answers have the key's own.
+WORDS: dict[str, tuple[str, ...]] = {
+    "biggest": ("最大",), "smallest": ("最小",), "most left": ("最左边", "最左", "最靠左"), "most right": ("最右边", "最右", "最靠右"),
+    "most top": ("最上面", "最上边", "最高"), "most bottom": ("最下面", "最下边", "最低"), "bigger": ("大",), "smaller": ("小",),
+    "left": ("左边", "左边", "左侧", "左面"), "right": ("右边", "右边", "右侧", "右面"),
+    "top": ("上边", "上边", "上面", "上方", "顶部"), "bottom": ("下边", "下边", "下面", "下方", "底部"),
+    "to the left of": ("左边", "左边", "左侧", "左面"), "to the right of": ("右边", "右边", "右侧", "右面"),
+    "above": ("上边", "上边", "上面", "上方"), "below": ("下边", "下边", "下面", "下方"),
+    "左上角": ("左上角", "左上角", "左上", "左上方"), "右上角": ("右上角", "右上角", "右上", "右上方"),
+    "左下角": ("左下角", "左下角", "左下", "左下方"), "右下角": ("右下角", "右下角", "右下", "右下方"),
+    "中间": ("中间", "中间", "正中间", "中央", "正中"),
+}  # fmt: skip
+FIGURES = ("零", "一", "两", "三", "四", "五", "六")
+MISSING = {"shape": "图形", "letter": "字母", "digit": "数字"}
+ANIMALS = frozenset(list(NAMES)[: list(NAMES).index("apple")])
+# A synonym that could be understood as another name of the world, where that is in the scene.
+CLASHES: dict[str, tuple[str, ...]] = {
+    "圆圈": ("ring",),
+    "圆": ("ring",),
+    "环": ("circle",),
+    "长方块": ("square",),
+    "方块": ("rectangle",),
+}
+SAID: dict[str, str] = {
+    "hello": "你好！可以问我图里的东西。", "who": "我是一个小模型，看图回答问题。",
+    "can": "我能说出图里的东西、颜色、位置和数量。", "thanks": "不客气！", "bye": "再见！",
+    "cannot_see": "从图里看不出来。", "cannot_do": "我只能回答关于图的问题。",
+    "gibberish": "我只懂中文和英文。", "word": "我不认识这个词。",
+    "hue_unknown": "我只知道图形、字母和数字的颜色。", "else": "没有别的。",
+}  # fmt: skip
+# Words that the world does not have; the second list is for the test.
+_STRANGE = (
+    "斑马 长颈鹿 老虎 狐狸 狼 熊 骆驼 袋鼠 鹰 鹦鹉 鸽子 孔雀 恐龙 龙 蜘蛛 蚂蚁 海豚 鲨鱼 桌子 椅子 沙发 床 门 窗户 房子 "
+    "桥 山 河 海 月亮 太阳 云 雪人 冰箱 电视 电脑 手机 电话 键盘 杯子 盘子 碗 勺子 叉子 刀 瓶子 牛奶 面包 米饭 面条 鸡蛋 "
+    "葡萄 桃子 橙子 西红柿 土豆 洋葱 黄瓜 火车 地铁 摩托车 卡车 坦克 钢琴 笛子 篮球 足球 气球 礼物 钱 铅笔 尺子 男孩 女孩 "
+    "医生 老师 警察 国王 手 脚 眼睛 耳朵 袜子 手套 围巾 裤子 梯形 球 立方体 螺旋"
+)
+_STRANGE_TEST = (
+    "猩猩 河马 犀牛 松鼠 刺猬 蝙蝠 蜗牛 柜子 台灯 镜子 楼梯 城堡 火山 彩虹 闪电 打印机 茶壶 筷子 豆腐 饺子 荔枝 南瓜 出租车 "
+    "潜水艇 口琴 风筝 橡皮 士兵 鼻子 领带 圆锥"
+)
+STRANGE, STRANGE_TEST = _STRANGE.split(), _STRANGE_TEST.split()
+PHRASINGS: dict[str, tuple[str, ...]] = {}  # goes with phrasings.py

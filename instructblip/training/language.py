@@ -21,8 +21,7 @@ from transformers import (
 from instructblip.properties import Properties
 from instructblip.scenes import compose
 from instructblip.training import chinese
-from instructblip.training.dialogues import Dialogues, all_names
-from instructblip.training.phrasings import PHRASINGS, TEST_PHRASINGS
+from instructblip.training.dialogues import Dialogues, all_names, words_of_grammar
 from instructblip.training.speech import OUTSIDE, UNKNOWN_ANSWER
 from instructblip.training.vision import vision_config
 
@@ -44,16 +43,14 @@ MORE_CHINESE = "两乌也些交体你具到又工最每状看老螃衬通那都�
 
 
 def corpus(seed: int = 0, scenes: int = 6000) -> list[str]:
-    """Questions and answers as training meets them, and every name and phrasing."""
+    """Questions and answers as training meets them, and every name and word."""
     rng = random.Random(seed)
     talks = Dialogues(rng, language=None)
     lines = [OUTSIDE, UNKNOWN_ANSWER, *all_names()]
     for _ in range(scenes):
         for exchange in talks.dialogue(compose(rng), 2):
             lines += [exchange.question, exchange.answer]
-    for table in (PHRASINGS, TEST_PHRASINGS, chinese.PHRASINGS):
-        lines += [re.sub(r"\{.*?\}", "", text) for texts in table.values() for text in texts]
-    return lines
+    return [*lines, *sorted(words_of_grammar("en"))]
 
 
 def write_tokenizers(folder: Path) -> None:
@@ -85,7 +82,7 @@ def write_tokenizers(folder: Path) -> None:
         *signs,
     ]
     table += [w for w in words if len(w) > 1] + sorted(set(CHINESE))
-    table += sorted(set(MORE_CHINESE))
+    table += sorted(set(MORE_CHINESE) | words_of_grammar("zh"))
     inner = folder / "qformer_tokenizer"
     inner.mkdir(exist_ok=True)
     (inner / "vocab.txt").write_text("\n".join(dict.fromkeys(table)), encoding="utf-8")
@@ -93,10 +90,14 @@ def write_tokenizers(folder: Path) -> None:
 
 
 def extend_words(folder: Path) -> None:
-    """Give the Q-Former's vocabulary of older weights the characters that came later, at its end."""
+    """Give the Q-Former's vocabulary of older weights what came later, at its end."""
     path = folder / "qformer_tokenizer" / "vocab.txt"
     table = path.read_text("utf-8").splitlines()
-    missing = [c for c in sorted(set(CHINESE + MORE_CHINESE)) if c not in table]
+    known = set(table)
+    wanted = sorted(set(CHINESE + MORE_CHINESE) | words_of_grammar("zh")) + sorted(
+        word for word in words_of_grammar("en") if len(word) > 1
+    )
+    missing = [word for word in wanted if word not in known]
     if missing:
         path.write_text("\n".join([*table, *missing]), encoding="utf-8")
         BertTokenizer(str(path), do_lower_case=True).save_pretrained(path.parent)
