@@ -37,8 +37,15 @@ _ALIKE = [
 
 def by_name(ask: Asker, scene: Scene, there: bool) -> Target | None:
     """cat"""
+    if there and _squares_alone(scene) and ask.chance(0.3):
+        return ask.noun(scene, "rectangle"), called(scene, "square")
     name = some_name(ask, scene, there)
     return None if name is None else (ask.noun(scene, name), called(scene, name))
+
+
+def _squares_alone(scene: Scene) -> bool:
+    """Whether squares are the scene's only rectangles: then "is there a rectangle?" is a yes."""
+    return bool(called(scene, "square")) and not called(scene, "rectangle")
 
 
 def some_name(ask: Asker, scene: Scene, there: bool) -> str | None:
@@ -48,10 +55,13 @@ def some_name(ask: Asker, scene: Scene, there: bool) -> str | None:
         return ask.rng.choice(present) if present else None
     kinds = {t.kind for t in scene.objects if t.name != UNKNOWN}
     # Half of the absent names are of a kind that is there, or absence would show by kind.
-    near = [n for n, k in ask.names.items() if k in kinds and n not in present]
+    absent = [n for n in ask.names if n not in present]
+    if _squares_alone(scene):
+        absent.remove("rectangle")
+    near = [n for n in absent if ask.names[n] in kinds]
     if near and ask.chance(0.5):
         return ask.rng.choice(near)
-    return ask.rng.choice([n for n in ask.names if n not in present])
+    return ask.rng.choice(absent)
 
 
 def by_group(ask: Asker, scene: Scene, there: bool) -> Target | None:
@@ -115,6 +125,8 @@ def by_coloured_name(ask: Asker, scene: Scene, there: bool) -> Target | None:
         name = ask.rng.choice(here)  # the same thing in another colour
     else:
         name = ask.rng.choice([n for n, k in ask.names.items() if k in PAINTED])
+    if name == "rectangle" and _squares_alone(scene):
+        return None
     colours = {t.colour for t in scene.objects if t.name == name and t.colour}
     others = sorted({t.colour for t in scene.objects if t.colour} - colours)
     colour = _colour(ask, colours, there, others)
