@@ -28,10 +28,10 @@ from instructblip.training.material import Material
 from instructblip.training.vision import class_names, optimisers, save, schedule, set_rate
 
 PARTS = ("vision_model", "probes.")
-SHARES = {"vision_model": 0.25}  # of the learning rate
+SHARES = {"vision_model": 0.5}  # of the learning rate
 SETTLING = {"vision_model": 0.0, "": 0.0}
 SETTLE = 90.0  # seconds in which only the probes learn, when they are new and the model is not,
-SETTLE_SHARE = 0.1  # and the most of a chunk
+SETTLE_SHARE = 0.03  # and the most of a chunk
 SAVE_EVERY = 90.0  # seconds
 _FILES = (
     "tokenizer.model",
