@@ -115,15 +115,17 @@ class JointModel(nn.Module):
         return total, {k: v.detach() for k, v in parts.items()}
 
     def _language(self, states: Tensor, batch: Batch) -> Tensor:
-        tokens = self.model.language_projection(states)
+        tokens = self.model.language_projection(states).flatten(0, 1)
         llm = self.model.language_model
         slots = batch.ids == IMAGE
-        embeds = llm.get_input_embeddings()(batch.ids.clamp(min=0)).to(tokens.dtype)
-        embeds = embeds.masked_scatter(slots[..., None], tokens.flatten(0, 1))
+        token_of = (slots.flatten().cumsum(0) - 1).clamp(min=0).view_as(batch.ids)
         losses, shares = [], []
         for chosen, longest in together(batch.lengths, POSITIONS):
             rows = chosen.to(self.device)
-            hidden = llm.model(inputs_embeds=embeds[rows, :longest], use_cache=False)
+            embeds = llm.get_input_embeddings()(batch.ids[rows, :longest].clamp(min=0))
+            shown = tokens[token_of[rows, :longest]]
+            embeds = torch.where(slots[rows, :longest, None], shown, embeds.to(shown.dtype))
+            hidden = llm.model(inputs_embeds=embeds, use_cache=False)
             goals = batch.targets[rows, :longest]
             here = goals >= 0
             logits = llm.lm_head(hidden.last_hidden_state[here]).float()

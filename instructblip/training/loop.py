@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,15 @@ from instructblip.training.budget import Budget
 from instructblip.training.joint import JointModel
 from instructblip.training.language import build, extend_words, properties, write_tokenizers
 from instructblip.training.log import Log
-from instructblip.training.material import Material
-from instructblip.training.vision import class_names, optimisers, save, schedule, set_rate
+from instructblip.training.material import Material, Packed, Sample, unpacked
+from instructblip.training.vision import (
+    class_names,
+    normal,
+    optimisers,
+    save,
+    schedule,
+    set_rate,
+)
 
 PARTS = ("vision_model", "probes.")
 SHARES = {"vision_model": 0.5}  # of the learning rate
@@ -162,10 +169,8 @@ def _loop(
     chosen = optimisers(joint, plan.peak, PARTS)
     settle = 0.0 if settled else min(SETTLE / 60 / plan.minutes, SETTLE_SHARE)
     budget, saved = Budget(plan.minutes, plan.steps), time.monotonic()
-    several: dict[str, Any] = {"prefetch_factor": 4} if plan.workers else {}
-    loader = DataLoader(material, batch_size=None, num_workers=plan.workers, **several)
     before: tuple[int, dict[str, Tensor]] | None = None
-    for sample in loader:
+    for sample in _samples(material, plan.workers):
         if (done := budget.spend()) is None:
             return
         material.look_ups.fill_(plan.look_ups[done * plan.minutes >= plan.lookup_minutes])
@@ -173,7 +178,7 @@ def _loop(
         set_rate(chosen, rate, SETTLING if done < settle else SHARES)
         held = sample.to(joint.device)
         with torch.autocast(joint.device.type, torch.bfloat16):
-            loss, parts = joint.loss(held.images, held.truth, held.batch)
+            loss, parts = joint.loss(normal(held.images), held.truth, held.batch)
         loss.backward()
         nn.utils.clip_grad_norm_(joint.parameters(), 1.0)
         for optimiser in chosen:
@@ -185,6 +190,13 @@ def _loop(
         if time.monotonic() - saved > SAVE_EVERY:
             save(joint, out)
             saved = time.monotonic()
+
+
+def _samples(material: Material, workers: int) -> Iterable[Sample]:
+    if not workers:
+        return material
+    loader = DataLoader(Packed(material), batch_size=None, num_workers=workers, prefetch_factor=4)
+    return map(unpacked, loader)
 
 
 def _read(parts: dict[str, Tensor]) -> dict[str, float]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +31,7 @@ Turns = list[tuple[int, Exchange]]  # each exchange with its scene's index
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One step's pictures [P, 3, 112, 112], what their patches show, and the dialogues."""
+    """One step's pictures [P, 112, 112, 3] uint8, what their patches show, and the dialogues."""
 
     images: Tensor
     truth: PatchTargets
@@ -115,6 +117,34 @@ class Material(IterableDataset[Sample]):
         self, rng: random.Random, talks: Dialogues, scene: Scene, kind: str | None
     ) -> list[Exchange]:
         return _about(talks, scene, rng.choices((1, 2, 3), (0.5, 0.3, 0.2))[0], kind)
+
+
+class Packed(IterableDataset[Tensor]):
+    """Samples as one block of bytes each: a worker process hands every tensor over by itself, which
+    can take longer than the step."""
+
+    def __init__(self, material: Material) -> None:
+        super().__init__()
+        self._material = material
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for sample in self._material:
+            arrays = [*_arrays(sample.truth), *_arrays(sample.batch)]
+            packed = pickle.dumps((sample.images.numpy(), arrays, sample.talks), protocol=5)
+            yield torch.frombuffer(bytearray(packed), dtype=torch.uint8)
+
+
+def unpacked(block: Tensor) -> Sample:
+    """The sample in a block of :class:`Packed`."""
+    images, arrays, talks = pickle.loads(memoryview(block.numpy()))
+    tensors = [torch.from_numpy(array) for array in arrays]
+    parts = len(fields(PatchTargets))
+    truth, batch = PatchTargets(*tensors[:parts]), Batch(*tensors[parts:])
+    return Sample(torch.from_numpy(images), truth, batch, talks)
+
+
+def _arrays(parts: PatchTargets | Batch) -> list[Any]:
+    return [getattr(parts, field.name).numpy() for field in fields(parts)]
 
 
 def _about(talks: Dialogues, scene: Scene, turns: int, kind: str | None = None) -> list[Exchange]:

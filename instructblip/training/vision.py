@@ -135,10 +135,14 @@ def log_size(thing: Thing) -> float:
 
 
 def pixels(scenes: Sequence[Scene]) -> Tensor:
-    """[batch, 3, 112, 112], as the run time prepares a picture."""
-    raw = np.stack([np.asarray(s.image, dtype=np.float32) for s in scenes]) / 255.0
-    normal = (raw - np.array(CLIP_MEAN, np.float32)) / np.array(CLIP_STD, np.float32)
-    return torch.from_numpy(normal).permute(0, 3, 1, 2).contiguous()
+    """[batch, 112, 112, 3] uint8."""
+    return torch.from_numpy(np.stack([np.asarray(s.image, dtype=np.uint8) for s in scenes]))
+
+
+def normal(raw: Tensor) -> Tensor:
+    """[batch, 112, 112, 3] uint8 → [batch, 3, 112, 112], as the run time prepares a picture."""
+    mean, deviation = (torch.tensor(v, device=raw.device) for v in (CLIP_MEAN, CLIP_STD))
+    return ((raw.float() / 255.0 - mean) / deviation).permute(0, 3, 1, 2).contiguous()
 
 
 class DenseHeads(nn.Module):
@@ -275,7 +279,7 @@ def train_vision(
         while (done := budget.spend()) is not None:
             set_rate(chosen, schedule(done, peak))
             scenes = [fresh_scene(rng, photos) for _ in range(batch)]
-            images, truth = pixels(scenes).to(device), targets(scenes, names)
+            images, truth = normal(pixels(scenes).to(device)), targets(scenes, names)
             with torch.autocast(images.device.type, torch.bfloat16):
                 loss, scores = model.loss(images, truth.to(images.device))
             loss.backward()

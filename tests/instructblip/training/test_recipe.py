@@ -96,7 +96,7 @@ def test_material_asks_the_look_ups_that_it_is_told_to(tmp_path: Path) -> None:
         samples = list(islice(iter(material), 4))
         compared.append(sum(int((s.batch.holds[:, 1] >= 0).sum()) for s in samples))
         for sample in samples:
-            assert sample.images.shape == (12, 3, 112, 112)
+            assert sample.images.shape == (12, 112, 112, 3)
             asked = sample.batch.holds[:, 1] >= 0
             # The truth of "which is bigger" is what the sizes say, turned by the question's word.
             assert (sample.batch.ratio[asked].abs() > 0.29).all()
