@@ -136,7 +136,7 @@ class Packed(IterableDataset[Tensor]):
 
 def unpacked(block: Tensor) -> Sample:
     """The sample in a block of :class:`Packed`."""
-    images, arrays, talks = pickle.loads(memoryview(block.numpy()))
+    images, arrays, talks = pickle.loads(block.numpy().data)
     tensors = [torch.from_numpy(array) for array in arrays]
     parts = len(fields(PatchTargets))
     truth, batch = PatchTargets(*tensors[:parts]), Batch(*tensors[parts:])
