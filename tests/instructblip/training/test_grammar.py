@@ -1,5 +1,7 @@
 """Rules are lines of text; the test's constructions are never made by training; forms are many."""
 
+import functools
+import json
 import random
 import re
 from collections import defaultdict
@@ -8,8 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instructblip.checkpoints import EMBEDDED
 from instructblip.scenes import compose
-from instructblip.training.dialogues import SHARES, SPEECHES, Dialogues, words_of_grammar
+from instructblip.suggestions import ask_suggestions
+from instructblip.training import chinese, nouns
+from instructblip.training.about import ABOUT
+from instructblip.training.dialogues import (
+    SHARES,
+    SPEECHES,
+    Dialogues,
+    all_names,
+    words_of_grammar,
+)
 from instructblip.training.grammar import Grammar
 
 SMALL = Grammar(
@@ -162,3 +174,75 @@ def test_the_vocabulary_holds_what_is_asked_and_said_but_no_strange_words() -> N
         for e in talks.dialogue(compose(rng, size=16), 8):
             if e.subject != "gibberish":
                 assert set(re.findall("[\u4e00-\u9fff]", e.question + e.answer)) <= letters, e
+
+
+def _pattern(parts) -> str:
+    """A rule as a regular expression; a place takes a word of the world."""
+    return "".join(
+        re.sub(r"\\{\w+\\}", "(.+?)", re.escape(part))
+        if isinstance(part, str)
+        else "(?:" + "|".join(_pattern(choice) for choice in part) + ")"
+        for part in parts
+    )
+
+
+def _bare(text: str, language: str) -> str:
+    return (
+        re.sub(r"\s+", " " if language == "en" else "", re.sub(r"[?？。.]", "", text))
+        .lower()
+        .strip()
+    )
+
+
+@functools.cache
+def _fill(language: str) -> set[str]:
+    """What may stand in a place: names, groups, places, relations."""
+    rng, say, found = random.Random(8), SPEECHES[language], set()
+    for name in all_names():
+        for _ in range(8):
+            found |= set(say.noun(rng, name).values())
+    for group in chinese.GROUPS:
+        for _ in range(20):
+            found |= set(say.group(rng, group).values()) | set(
+                say.group(rng, group, colour="red").values()
+            )
+    table = nouns.WORDS if language == "en" else chinese.WORDS
+    found |= {w for words in table.values() for w in words}
+    found |= {say.figure(rng, n) for n in range(1, 6) for _ in range(9)}
+    return {_bare(w, language) for w in found}
+
+
+@functools.cache
+def _patterns(language: str) -> list[re.Pattern[str]]:
+    made = []
+    for name, rules in SPEECHES[language].grammar.rules.items():
+        for rule in rules:
+            if name not in ("frame", "gibberish") and not rule.test:
+                text = _pattern(rule.parts).replace("\\.", "").replace("。", "").lower()
+                made.append(
+                    re.compile(
+                        text.replace("\\ ", " *")
+                        if language == "zh"
+                        else re.sub(r"(\\ )+", r" *(?!(?<=\\w)\\w)", text)
+                    )
+                )
+    return made
+
+
+def _covered(question: str, language: str) -> bool:
+    """Some rule of training makes it."""
+    text, words = _bare(question, language), _fill(language) | {None}
+    matches = (p.fullmatch(text) for p in _patterns(language))
+    return any(m is not None and set(m.groups()) <= words for m in matches)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_training_makes_every_question_that_the_page_offers(language: str) -> None:
+    examples = EMBEDDED.parent / "examples" / "examples.json"
+    asked = [q for e in json.loads(examples.read_text("utf-8")) for q in e["questions"][language]]
+    asked += ABOUT["can_ask"][language]
+    for seed in range(30):
+        asked += ask_suggestions(compose(seed, size=16), language)
+    for question in asked:
+        assert _covered(question, language), question
+    assert not _covered("Does it rain cats?" if language == "en" else "下雨吗下雨", language)
