@@ -52,7 +52,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "turtle": ("龟",), "monkey": ("猴",), "elephant": ("象",), "duck": ("鸭",), "bee": ("小蜜蜂",),
     "horse": ("小马",), "cow": ("奶牛",), "pig": ("小猪", "猪猪"), "frog": ("蛙",), "fish": ("小鱼", "鱼儿"),
     "corn cob": ("玉米棒",), "pineapple": ("凤梨",), "strawberry": ("士多啤梨",), "pizza": ("披萨", "披萨饼"),
-    "hamburger": ("汉堡包",), "cookie": ("曲奇",), "ice cream": ("雪糕",), "birthday cake": ("蛋糕",),
+    "hamburger": ("汉堡包",), "cookie": ("曲奇",), "ice cream": ("雪糕",), "birthday cake": ("生日蛋糕",),
     "car": ("小汽车", "轿车", "车子"), "bus": ("公交车", "巴士"), "bicycle": ("单车", "脚踏车"), "airplane": ("客机",),
     "fire engine": ("救火车",), "umbrella": ("雨伞",), "bell": ("铃铛",), "clock": ("时钟", "闹钟"),
     "light bulb": ("电灯泡",), "camera": ("照相机",), "hammer": ("榔头",), "shoe": ("鞋子",), "hat": ("帽",),

@@ -103,6 +103,9 @@ RULES: dict[str, str] = {
         <tell>{x}是不是在{y}[的]{how}
         {x}在不在{y}[的]{how}
         {x}是否在{y}[的]{how}
+        你能看到{x}在{y}[的]{how}<ma>
+        我觉得{x}在{y}[的]{how}<right>
+        <here>{x}[是]在{y}{how}还是不在
         ! (你看|你说|你觉得){x}在{y}的{how}<ma>
         ! {y}的{how}是{x}，对不对
         ! {x}(画在|放在){y}[的]{how}<ma>
@@ -142,6 +145,8 @@ RULES: dict[str, str] = {
         {x}比{y}[更]{how}<right>
         <inpic>{x}比{y}{how}<ma>
         {x}是否比{y}{how}
+        {x}是不是{how}过{y}
+        我觉得{x}比{y}{how}<right>
         ! (你看|你觉得){x}比{y}{how}<ma>
         ! 和{y}相比，{x}更{how}<ma>
     """,

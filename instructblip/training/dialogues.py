@@ -23,7 +23,7 @@ __all__ = ["SHARES", "SPEECHES", "Dialogues", "Exchange", "all_names", "words_of
 
 # Share of each type among first questions, in per cent; training and evaluation read it here.
 SHARES = {
-    "what": 6, "kind": 4, "colour": 6, "side": 4, "count": 7, "caption": 5, "detail": 4,
+    "what": 5, "kind": 4, "colour": 6, "side": 4, "count": 7, "caption": 5, "detail": 4,
     "where": 8, "exists": 8, "relation": 7, "compare": 7,
     "shape": 3, "any": 5, "both": 5, "not": 4, "most": 3.5, "list": 3, "ground": 1.5, "tally": 3,
     "number": 2.5, "chat": 1.2, "cannot": 1.5, "word": 1.8,

@@ -56,6 +56,11 @@ RULES: dict[str, str] = {
         (what|how) about {xs}
         and how many {xs} (are there|do you see)
         and the {xs}
+        and how about {xs}
+        {xs} too
+        now {xs}
+        then {xs}
+        also the {xs}
         {xs}
         ! and the number of {xs}
         ! and if you count {xs}
@@ -110,6 +115,10 @@ RULES: dict[str, str] = {
         maybe {a_x}
         and any {xs}
         {a_x} too
+        and perhaps {a_x}
+        what if i ask for {a_x}
+        any {xs} too
+        and do we have {a_x}
         {a_x} as well
         (what|how) about any {xs}
         is there also {a_x}
@@ -130,6 +139,12 @@ RULES: dict[str, str] = {
         {x} {how} {y}
         is the {x} (placed|located|positioned|drawn|somewhere) {how} the {y}
         true or false: the {x} is {how} the {y}
+        do you think the {x} is {how} the {y}
+        is the {x} (more|further|anywhere|somewhere) {how} the {y}
+        (is|so is) it the {x} that is {how} the {y}
+        does <pic> show the {x} {how} the {y}
+        is <the> {x} {how} <the> {y}, yes or no
+        i think the {x} is {how} the {y}(, right|, is that so|, am i right)
         ! is the (place|position) of the {x} {how} the {y}
         ! (compared to|seen from) the {y}, is the {x} {how} it
         ! (does one find|do we find) the {x} {how} the {y}
@@ -146,6 +161,8 @@ RULES: dict[str, str] = {
         and {how} the {y}
         <tell> (if|whether) it is {how} the {y}
         is it (placed|located|somewhere) {how} the {y}
+        do you think (it|that) is {how} the {y}
+        i think it is {how} the {y}(, right|, am i right)
         ! is its (place|position) {how} the {y}
         ! (compared to|seen from) the {y}, is (it|that) {how} it
         ! do we find (it|that) {how} the {y}
@@ -163,6 +180,10 @@ RULES: dict[str, str] = {
         who is {how}, the {x} or the {y}
         which is the {how}[ one| <thing>], the {x} or the {y}
         what looks {how}, the {x} or the {y}
+        which[ one] (looks|seems|appears) {how}, <the> {x} or <the> {y}
+        compare the {x} (and|with) the {y}: which is {how}
+        which <thing> is the {how} one, <the> {x} or <the> {y}
+        (is it|would it be) the {x} or the {y} that is {how}
         ! (between|comparing) the {x} and the {y}, which is {how}
         ! <pic> has the {x} and the {y}: which is {how}
         ! (can|could) you say which is {how}, the {x} or the {y}

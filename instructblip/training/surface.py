@@ -51,4 +51,5 @@ def mistyped(rng: random.Random, text: str) -> str:
         return text
     i, how = rng.choice(spots), rng.randrange(3)
     middle = ("", text[i] * 2, text[i + 1] + text[i])[how]
-    return text[:i] + middle + text[i + (2 if how == 2 else 1) :]
+    made = text[:i] + middle + text[i + (2 if how == 2 else 1) :]
+    return text if made.count("three") > text.count("three") else made  # from "there"

@@ -28,6 +28,7 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "letter": ("letter",), "digit": ("digit",),
 }  # fmt: skip
 PAINTED = ("shape", "letter", "digit")
+_RARE = 0.8  # of scenes without colours are not asked for one: "no" would be the only answer
 _ALIKE = [
     {"gold", "yellow"}, {"gold", "orange"}, {"gold", "brown"}, {"gold", "beige"}, {"beige", "white"}, {"beige", "yellow"},
     {"beige", "pink"}, {"beige", "brown"}, {"beige", "orange"}, {"beige", "gray"}, {"teal", "green"}, {"teal", "blue"},
@@ -103,6 +104,8 @@ def by_colour(ask: Asker, scene: Scene, there: bool) -> Target | None:
 def by_coloured_group(ask: Asker, scene: Scene, there: bool) -> Target | None:
     """red shape"""
     here = [g for g in PAINTED if of_group(scene, g)]
+    if not here and ask.chance(_RARE):
+        return None
     group = ask.rng.choice(here if here and (there or ask.chance(0.8)) else PAINTED)
     colours = {t.colour for t in scene.objects if t.kind == group and t.colour}
     others = sorted({t.colour for t in scene.objects if t.colour} - colours)
@@ -117,9 +120,9 @@ def by_coloured_group(ask: Asker, scene: Scene, there: bool) -> Target | None:
 def by_coloured_name(ask: Asker, scene: Scene, there: bool) -> Target | None:
     """red circle"""
     here = sorted({t.name for t in scene.objects if t.colour})
+    if not here and (there or ask.chance(_RARE)):
+        return None
     if there:
-        if not here:
-            return None
         name = ask.rng.choice(here)
     elif here and ask.chance(0.6):
         name = ask.rng.choice(here)  # the same thing in another colour

@@ -38,7 +38,7 @@ def words_of_grammar(language: str) -> set[str]:
             and not "\uac00" <= c <= "\ud7a3"
         }
     names = {*atlas().classes, *SHAPES, *COLOURS, *NUMBERS, *DIGIT_NAMES}
-    table = [OUTSIDE, UNKNOWN_ANSWER, names, {plural(n) for n in names}, "top middle bottom left right", nouns.SYNONYMS,
+    table = [OUTSIDE, UNKNOWN_ANSWER, names, {plural(n) for n in names}, "top middle bottom left right", list(nouns.SYNONYMS), nouns.SYNONYMS, list(nouns.COLOUR_SYNONYMS),
              nouns.COLOUR_SYNONYMS, nouns.GROUPS, nouns.WORDS, nouns.SAID, English.grammar.texts(),
              "a an and at in on of the there is no yes bigger smaller letter letters number numbers"]  # fmt: skip
     return {w for text in _strings(table) for w in re.findall(r"[a-z]+", text.lower())}
