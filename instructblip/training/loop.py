@@ -104,7 +104,7 @@ class Workshop:
         """The model as far as it is trained, and whether its probes are too."""
         joint = JointModel(self.folder, self.names, self.bert)
         if self.joint.exists():
-            state = torch.load(self.joint, weights_only=True)
+            state = torch.load(self.joint, "cpu", weights_only=True)
             joint.load_state_dict(_grown(state, joint), strict=False)
             return joint, True
         if self.start is not None:
@@ -114,7 +114,7 @@ class Workshop:
             joint.model.load_state_dict(_grown(shipped.state_dict(), joint.model))
             return joint, False
         if self.vision.exists():
-            state = torch.load(self.vision, weights_only=True)
+            state = torch.load(self.vision, "cpu", weights_only=True)
             kept = {
                 k.removeprefix("vision."): v for k, v in state.items() if k.startswith("vision.")
             }
@@ -130,7 +130,7 @@ class Workshop:
         target.mkdir(parents=True, exist_ok=True)
         if target != self.folder:
             _copy(self.folder, target)
-        state = torch.load(self.joint, weights_only=True)
+        state = torch.load(self.joint, "cpu", weights_only=True)
         model = build(self.folder)
         model.load_state_dict(
             {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}

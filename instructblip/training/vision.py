@@ -270,7 +270,7 @@ def train_vision(
     names = {n: i for i, n in enumerate(class_names())}
     model = DenseVision(len(names)).to(device)
     if out.exists():
-        model.load_state_dict(torch.load(out, weights_only=True), strict=False)
+        model.load_state_dict(torch.load(out, "cpu", weights_only=True), strict=False)
         seed += int(out.stat().st_mtime)
     chosen = optimisers(model, peak)
     reports = Log(log or out.with_suffix(".jsonl"), "vision", every=50)
