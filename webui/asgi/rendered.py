@@ -7,6 +7,7 @@ from typing import Any
 
 PATHS = ("/", "/config")
 _KEPT = 8  # of 0.1 MB; a server has few addresses
+_OF_THE_ASKER = (b"content-encoding", b"set-cookie", b"vary")  # headers of what is one asker's
 
 Messages = tuple[dict[str, Any], dict[str, Any]]  # start and body
 
@@ -14,7 +15,8 @@ Messages = tuple[dict[str, Any], dict[str, Any]]  # start and body
 class RenderedPage:
     """ASGI middleware, within the guard: answers the page and its configuration from what is kept.
 
-    Nothing of a visitor or of a query may be in what the app within answers to these paths.
+    Nothing of a visitor or of a query may be in what the app within answers to these paths; an
+    answer whose headers say that it depends on the asker is not kept.
     """
 
     def __init__(self, app: Any) -> None:
@@ -60,7 +62,11 @@ class _Keeping:
             self._start = {**message, "headers": list(message["headers"])}
         elif message["type"] == "http.response.body":
             self._body += message.get("body", b"")
-            if self._start["status"] == 200 and not message.get("more_body", False):
+            if self._is_everybodys() and not message.get("more_body", False):
                 body = {"type": message["type"], "body": self._body, "more_body": False}
                 self._page.keep(self._key, (self._start, body))
         await self._send(message)
+
+    def _is_everybodys(self) -> bool:
+        names = {name.lower() for name, _ in self._start["headers"]}
+        return self._start["status"] == 200 and names.isdisjoint(_OF_THE_ASKER)

@@ -13,12 +13,14 @@ Answer = tuple[int, bytes]
 class Rendering:
     """An app that says how often it was asked, in two pieces."""
 
-    def __init__(self, status: int = 200) -> None:
-        self.asked, self.status = 0, status
+    def __init__(self, status: int = 200, header: bytes = b"content-type") -> None:
+        self.asked, self.status, self.header = 0, status, header
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.asked += 1
-        await send({"type": "http.response.start", "status": self.status, "headers": []})
+        await send(
+            {"type": "http.response.start", "status": self.status, "headers": [(self.header, b"x")]}
+        )
         await send({"type": "http.response.body", "body": b"page ", "more_body": True})
         await send({"type": "http.response.body", "body": str(self.asked).encode()})
 
@@ -31,7 +33,7 @@ def ask(page: RenderedPage, path: str = "/", host: str = "a", **scope: Any) -> A
         if message["type"] == "http.response.start":
             status = message["status"]
             message["headers"].append((b"set-cookie", b"mine"))  # as layers outside do
-            assert len(message["headers"]) == 1
+            assert len(message["headers"]) == 2
         else:
             body += message.get("body", b"")
 
@@ -64,6 +66,13 @@ def test_an_error_is_not_kept() -> None:
     page = RenderedPage(app)
     assert ask(page)[0] == ask(page)[0] == 500
     assert app.asked == 2
+
+
+@pytest.mark.parametrize("header", [b"Content-Encoding", b"set-cookie", b"vary"])
+def test_an_answer_that_depends_on_who_asks_is_not_kept(header: bytes) -> None:
+    app = Rendering(header=header)
+    page = RenderedPage(app)
+    assert (ask(page)[1], ask(page)[1]) == (b"page 1", b"page 2")
 
 
 def test_what_is_kept_is_bounded() -> None:
